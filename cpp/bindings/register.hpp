@@ -1,0 +1,12 @@
+// What each part of the extension module adds to it.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace recengine::bindings {
+
+void register_errors(pybind11::module_& module);
+void register_engine(pybind11::module_& module);
+void register_kernels(pybind11::module_& module);
+
+}  // namespace recengine::bindings

@@ -1,0 +1,317 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "bindings/columns.hpp"
+#include "bindings/python_interrupt.hpp"
+#include "bindings/register.hpp"
+#include "engine/engine.hpp"
+#include "kernels/kernels.hpp"
+
+namespace recengine::bindings {
+
+namespace {
+
+using Vectors = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+Settings to_settings(const py::dict& values) {
+  Settings settings;
+  const auto integer = [&values](const char* name, std::uint64_t most) {
+    const auto value = py::cast<std::int64_t>(values[name]);
+    if (value < 0 || static_cast<std::uint64_t>(value) > most) {
+      throw py::value_error(message(name, " must be between 0 and ", most, ", not ", value));
+    }
+    return static_cast<std::uint64_t>(value);
+  };
+  const auto number = [&values](const char* name) { return py::cast<float>(values[name]); };
+  settings.dim = integer("dim", kMaxDim);
+  settings.objective = parse_objective(py::cast<std::string>(values["objective"]));
+  settings.optimizer = parse_optimizer(py::cast<std::string>(values["optimizer"]));
+  settings.seed = integer("seed", std::numeric_limits<std::int64_t>::max());
+  settings.learning_rate = number("learning_rate");
+  settings.learning_rate_decay = number("learning_rate_decay");
+  settings.l2 = number("l2");
+  settings.max_step = number("max_step");
+  settings.init_scale = number("init_scale");
+  settings.negatives = static_cast<std::uint32_t>(integer("negatives", kMaxNegatives));
+  settings.recent_share = number("recent_share");
+  settings.history = static_cast<std::uint32_t>(integer("history", kMaxHistory));
+  settings.history_decay = number("history_decay");
+  settings.popularity_half_life = py::cast<double>(values["popularity_half_life"]);
+  return settings;
+}
+
+py::dict from_settings(const Settings& settings) {
+  py::dict values;
+  values["dim"] = settings.dim;
+  values["objective"] = name_of(settings.objective);
+  values["optimizer"] = name_of(settings.optimizer);
+  values["seed"] = settings.seed;
+  values["learning_rate"] = settings.learning_rate;
+  values["learning_rate_decay"] = settings.learning_rate_decay;
+  values["l2"] = settings.l2;
+  values["max_step"] = settings.max_step;
+  values["init_scale"] = settings.init_scale;
+  values["negatives"] = settings.negatives;
+  values["recent_share"] = settings.recent_share;
+  values["history"] = settings.history;
+  values["history_decay"] = settings.history_decay;
+  values["popularity_half_life"] = settings.popularity_half_life;
+  return values;
+}
+
+// Options of a query, kept alive while it runs.
+class Options {
+ public:
+  Options(py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among) {
+    if (k < 0) throw py::value_error(message("k must be at least 0, not ", k));
+    value_.k = static_cast<std::size_t>(k);
+    value_.exclude_seen = exclude_seen;
+    if (!exclude.is_none()) value_.exclude = exclude_.emplace(exclude, "item").span();
+    if (!among.is_none()) value_.among = among_.emplace(among, "item").span();
+  }
+  const QueryOptions& value() const { return value_; }
+
+ private:
+  std::optional<IdColumn> exclude_, among_;
+  QueryOptions value_;
+};
+
+py::array_t<float> to_array(const std::vector<float>& values) {
+  return py::array_t<float>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+Vectors to_matrix(const std::vector<float>& values, std::size_t dim) {
+  const auto columns = static_cast<py::ssize_t>(dim);
+  return Vectors({static_cast<py::ssize_t>(values.size()) / columns, columns}, values.data());
+}
+
+py::tuple to_ranking(const Rankings& rankings) {
+  return py::make_tuple(from_ids(rankings.ids), to_array(rankings.scores));
+}
+
+py::array_t<std::int64_t> to_counts(const std::vector<std::size_t>& counts) {
+  py::array_t<std::int64_t> out(static_cast<py::ssize_t>(counts.size()));
+  std::copy(counts.begin(), counts.end(), out.mutable_data());
+  return out;
+}
+
+// Runs without the GIL; the interrupt takes it back when it looks for signals.
+template <class Work>
+auto released(Work work) {
+  const py::gil_scoped_release release;
+  return work();
+}
+
+void learn_one(Engine& engine, py::handle user, py::handle item, float value, float weight, double timestamp) {
+  const Id user_id = to_id(user, "user");
+  const Id item_id = to_id(item, "item");
+  // Released even for a microsecond: a thread that waits for the GIL would otherwise wait for the whole switch
+  // interval.
+  released([&] { engine.learn_one(user_id, item_id, value, weight, timestamp); });
+}
+
+void learn_many(Engine& engine, py::handle users, py::handle items, py::handle values, py::handle timestamps,
+                py::handle weights, py::ssize_t threads) {
+  if (threads < 1) throw py::value_error(message("threads must be at least 1, not ", threads));
+  const IdColumn user_ids(users, "user");
+  const IdColumn item_ids(items, "item");
+  const std::size_t size = user_ids.span().size;
+  const NumberColumn<float> value_column(values, size, "values");
+  const NumberColumn<float> weight_column(weights, size, "weights");
+  const NumberColumn<double> timestamp_column(timestamps, size, "timestamps");
+  const EventColumns events{user_ids.span(), item_ids.span(), value_column.data(), weight_column.data(),
+                            timestamp_column.data()};
+  PythonInterrupt interrupt;
+  const auto wanted = std::min(static_cast<std::size_t>(threads), engine.threads());
+  const std::size_t applied = released([&] { return engine.learn_many(events, wanted, &interrupt); });
+  if (PyErr_Occurred() == nullptr) return;
+  if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    PyErr_Clear();
+    py::set_error(PyExc_KeyboardInterrupt, message(applied, " of ", size, " events were applied").c_str());
+  }
+  throw py::error_already_set();
+}
+
+py::tuple recommend(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen, py::handle exclude,
+                    py::handle among) {
+  const Id id = to_id(user, "user");
+  const Options options(k, exclude_seen, exclude, among);
+  PythonInterrupt interrupt;
+  return to_ranking(released([&] { return engine.recommend(id, options.value(), &interrupt); }));
+}
+
+py::tuple recommend_history(Engine& engine, py::handle history, py::ssize_t k, bool exclude_seen, py::handle exclude,
+                            py::handle among) {
+  const IdColumn items(history, "item");
+  const Options options(k, exclude_seen, exclude, among);
+  PythonInterrupt interrupt;
+  return to_ranking(released([&] { return engine.recommend_history(items.span(), options.value(), &interrupt); }));
+}
+
+py::tuple recommend_many(Engine& engine, py::handle users, py::ssize_t k, bool exclude_seen, py::handle exclude,
+                         py::handle among) {
+  const IdColumn ids(users, "user");
+  const Options options(k, exclude_seen, exclude, among);
+  PythonInterrupt interrupt;
+  const Rankings rankings = released([&] { return engine.recommend_many(ids.span(), options.value(), &interrupt); });
+  return py::make_tuple(from_ids(rankings.ids), to_array(rankings.scores), to_counts(rankings.counts));
+}
+
+py::tuple search(Engine& engine, const Vectors& vector, bool cosine, py::ssize_t k, py::handle exclude,
+                 py::handle among) {
+  if (vector.ndim() != 1)
+    throw py::value_error(message("vector must be one-dimensional, not of shape ", shape_of(vector)));
+  const Options options(k, false, exclude, among);
+  PythonInterrupt interrupt;
+  const std::span<const float> view(vector.data(), static_cast<std::size_t>(vector.size()));
+  return to_ranking(released([&] { return engine.search(view, cosine, options.value(), &interrupt); }));
+}
+
+py::tuple similar_items(Engine& engine, py::handle item, py::ssize_t k) {
+  const Id id = to_id(item, "item");
+  const Options options(k, false, py::none(), py::none());
+  PythonInterrupt interrupt;
+  return to_ranking(released([&] { return engine.similar_items(id, options.value().k, &interrupt); }));
+}
+
+// set_users and set_items
+template <void (Engine::*Set)(const IdSpan&, std::span<const float>, const float*)>
+void set_rows(Engine& engine, py::handle ids, const Vectors& vectors, py::handle biases) {
+  const IdColumn column(ids, Set == &Engine::set_items ? "item" : "user");
+  const std::size_t size = column.span().size;
+  const auto dim = static_cast<py::ssize_t>(engine.settings().dim);
+  if (vectors.ndim() != 2 || static_cast<std::size_t>(vectors.shape(0)) != size || vectors.shape(1) != dim) {
+    throw py::value_error(message("vectors must be of shape (", size, ", ", dim, "), not ", shape_of(vectors)));
+  }
+  const NumberColumn<float> bias_column(biases, size, "biases");
+  const std::span<const float> view(vectors.data(), static_cast<std::size_t>(vectors.size()));
+  released([&] { (engine.*Set)(column.span(), view, bias_column.data()); });
+}
+
+py::tuple to_factors(const FactorTable& table, std::size_t dim) {
+  return py::make_tuple(from_ids(table.ids), to_matrix(table.vectors, dim), to_array(table.biases));
+}
+
+py::dict latency(const LatencyHistogram& histogram) {
+  py::dict values;
+  values["count"] = histogram.count();
+  values["p50"] = histogram.percentile(0.5);
+  values["p90"] = histogram.percentile(0.9);
+  values["p99"] = histogram.percentile(0.99);
+  return values;
+}
+
+py::dict statistics(Engine& engine) {
+  const Statistics figures = released([&] { return engine.statistics(); });
+  py::dict memory;
+  memory["users"] = figures.user_bytes;
+  memory["items"] = figures.item_bytes;
+  py::dict values;
+  values["users"] = figures.users;
+  values["items"] = figures.items;
+  values["events"] = figures.events;
+  values["queries"] = figures.queries;
+  values["ignored_ids"] = figures.ignored_ids;
+  values["latest_timestamp"] =
+      std::isnan(figures.latest_timestamp) ? py::object(py::none()) : py::object(py::float_(figures.latest_timestamp));
+  values["learn_us"] = latency(engine.learn_latency());
+  values["query_us"] = latency(engine.query_latency());
+  values["memory_bytes"] = memory;
+  values["kernels"] = active_kernels().name;
+  values["threads"] = engine.threads();
+  return values;
+}
+
+}  // namespace
+
+void register_engine(py::module_& module) {
+  py::class_<Utf8Column>(module, "Utf8Column")
+      .def(py::init<py::array_t<std::uint8_t, py::array::c_style>, py::array_t<std::int64_t, py::array::c_style>>(),
+           py::arg("bytes"), py::arg("offsets"))
+      .def("__len__", &Utf8Column::size);
+
+  py::class_<Engine>(module, "Engine")
+      .def(py::init([](const py::dict& settings) { return std::make_unique<Engine>(to_settings(settings)); }),
+           py::arg("settings"))
+      .def("learn_one", &learn_one, py::arg("user"), py::arg("item"), py::arg("value") = 1.0f, py::arg("weight") = 1.0f,
+           py::arg("timestamp") = kLatest)
+      .def("learn_many", &learn_many)
+      .def("recommend", &recommend)
+      .def("recommend_history", &recommend_history)
+      .def("recommend_many", &recommend_many)
+      .def("search", &search)
+      .def("similar_items", &similar_items)
+      .def("score",
+           [](Engine& engine, py::handle user, py::handle items) {
+             const Id id = to_id(user, "user");
+             const IdColumn column(items, "item");
+             return to_array(released([&] { return engine.score(id, column.span()); }));
+           })
+      .def("rank",
+           [](Engine& engine, py::handle user, py::handle items) {
+             const Id id = to_id(user, "user");
+             const IdColumn column(items, "item");
+             return to_ranking(released([&] { return engine.rank(id, column.span()); }));
+           })
+      .def("predict",
+           [](Engine& engine, py::handle user, py::handle items) {
+             const Id id = to_id(user, "user");
+             const IdColumn column(items, "item");
+             return to_array(released([&] { return engine.predict(id, column.span()); }));
+           })
+      .def("user_vectors",
+           [](Engine& engine, py::handle users) {
+             const IdColumn column(users, "user");
+             return to_matrix(released([&] { return engine.user_vectors(column.span()); }), engine.settings().dim);
+           })
+      .def("item_vectors",
+           [](Engine& engine, py::handle items) {
+             const IdColumn column(items, "item");
+             return to_matrix(released([&] { return engine.item_vectors(column.span()); }), engine.settings().dim);
+           })
+      .def("set_users", &set_rows<&Engine::set_users>)
+      .def("set_items", &set_rows<&Engine::set_items>)
+      .def("remove_users",
+           [](Engine& engine, py::handle ids) {
+             const IdColumn column(ids, "user");
+             released([&] { engine.remove_users(column.span()); });
+           })
+      .def("remove_items",
+           [](Engine& engine, py::handle ids) {
+             const IdColumn column(ids, "item");
+             released([&] { engine.remove_items(column.span()); });
+           })
+      .def("user_factors",
+           [](Engine& engine) {
+             return to_factors(released([&] { return engine.user_factors(); }), engine.settings().dim);
+           })
+      .def("item_factors",
+           [](Engine& engine) {
+             return to_factors(released([&] { return engine.item_factors(); }), engine.settings().dim);
+           })
+      .def("user_ids", [](Engine& engine) { return from_ids(released([&] { return engine.user_ids(); })); })
+      .def("item_ids", [](Engine& engine) { return from_ids(released([&] { return engine.item_ids(); })); })
+      .def("has_user", [](Engine& engine, py::handle id) { return engine.has_user(to_id(id, "user")); })
+      .def("has_item", [](Engine& engine, py::handle id) { return engine.has_item(to_id(id, "item")); })
+      .def("num_users", &Engine::num_users)
+      .def("num_items", &Engine::num_items)
+      .def("save", [](Engine& engine, const std::string& path) { released([&] { engine.save(path); }); })
+      .def_static("load", [](const std::string& path) { return released([&] { return Engine::load(path); }); })
+      .def("settings", [](const Engine& engine) { return from_settings(engine.settings()); })
+      .def_property("learning_rate", &Engine::learning_rate, &Engine::set_learning_rate)
+      .def_property("threads", &Engine::threads,
+                    [](Engine& engine, py::ssize_t threads) {
+                      if (threads < 1)
+                        throw py::value_error(message("threads must be between 1 and 1024, not ", threads));
+                      engine.set_threads(static_cast<std::size_t>(threads));
+                    })
+      .def_property("global_bias", &Engine::global_bias, &Engine::set_global_bias)
+      .def("stats", &statistics);
+}
+
+}  // namespace recengine::bindings

@@ -1,0 +1,75 @@
+#include "engine/engine.hpp"
+
+#include <cmath>
+#include <stdexcept>
+#include <thread>
+
+#include "kernels/kernels.hpp"
+#include "kernels/relaxed.hpp"
+#include "storage/message.hpp"
+
+namespace recengine {
+
+namespace {
+
+const Settings& validated(const Settings& settings) {
+  settings.validate();
+  return settings;
+}
+
+}  // namespace
+
+Engine::Engine(const Settings& settings)
+    : settings_(validated(settings)),
+      model_(domain_, settings_),
+      learner_(model_, settings_),
+      threads_(std::max(1u, std::thread::hardware_concurrency())),
+      latest_timestamp_(std::numeric_limits<double>::quiet_NaN()) {
+  active_kernels();  // an invalid RECENGINE_KERNELS is an error now, not in the middle of a query
+}
+
+void Engine::set_learning_rate(double rate) {
+  check_learning_rate(rate);
+  learner_.set_learning_rate(static_cast<float>(rate));
+}
+
+void Engine::set_threads(std::size_t threads) {
+  if (threads < 1 || threads > 1024)
+    throw std::invalid_argument(message("threads must be between 1 and 1024, not ", threads));
+  threads_.store(threads, std::memory_order_relaxed);
+}
+
+float Engine::global_bias() const { return load_relaxed(&model_.global_bias); }
+
+void Engine::set_global_bias(double bias) {
+  if (!std::isfinite(bias) || std::abs(bias) > 1e15) {
+    throw std::invalid_argument(message("global_bias must be finite and at most 1e15, not ", bias));
+  }
+  store_relaxed(&model_.global_bias, static_cast<float>(bias));
+}
+
+double Engine::latest_timestamp() const {
+  const double latest = latest_timestamp_.load(std::memory_order_relaxed);
+  return std::isnan(latest) ? 0 : latest;
+}
+
+void Engine::saw_timestamp(double timestamp) {
+  double latest = latest_timestamp_.load(std::memory_order_relaxed);
+  while (!(latest >= timestamp) &&
+         !latest_timestamp_.compare_exchange_weak(latest, timestamp, std::memory_order_relaxed)) {
+  }
+}
+
+Statistics Engine::statistics() {
+  const auto pin = domain_.pin_reader();
+  return {num_users(),
+          num_items(),
+          events_.load(std::memory_order_relaxed),
+          queries_.load(std::memory_order_relaxed),
+          ignored_ids_.load(std::memory_order_relaxed),
+          model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()),
+          model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes(),
+          latest_timestamp_.load(std::memory_order_relaxed)};
+}
+
+}  // namespace recengine

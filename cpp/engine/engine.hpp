@@ -1,0 +1,173 @@
+// Engine: ids, tables, learner and retrieval. The only place where they meet.
+//
+// Thread safety: every method may be called from any number of threads at once. What a call that has returned changed,
+// every later call sees. Learning goes on while others learn and query; remove_items, remove_users and save pause
+// learners, not queries.
+//
+// Errors: bad input throws std::invalid_argument (WrongIdKind, UnknownId where they say more) before anything changes.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/ids.hpp"
+#include "engine/latency.hpp"
+#include "learner/learner.hpp"
+#include "learner/model.hpp"
+#include "learner/settings.hpp"
+#include "retrieval/selection.hpp"
+#include "retrieval/top_k.hpp"
+#include "storage/interrupt.hpp"
+
+namespace recengine {
+
+inline constexpr double kLatest = std::numeric_limits<double>::quiet_NaN();  // "the latest timestamp seen"
+
+// A batch of events, borrowed. Null columns: values 1, weights 1, timestamps the latest one seen.
+struct EventColumns {
+  IdSpan users;
+  IdSpan items;
+  const float* values = nullptr;
+  const float* weights = nullptr;
+  const double* timestamps = nullptr;
+};
+
+// What a query asks for, beside whom it is for.
+struct QueryOptions {
+  std::size_t k = 10;
+  bool exclude_seen = false;
+  IdSpan exclude;
+  std::optional<IdSpan> among;
+};
+
+// Rankings of one or more queries, one after another.
+struct Rankings {
+  IdArray ids;
+  std::vector<float> scores;
+  std::vector<std::size_t> counts;  // results of each query
+};
+
+// All rows of users or items, in the order of their rows.
+struct FactorTable {
+  IdArray ids;
+  std::vector<float> vectors;  // size() x dim
+  std::vector<float> biases;
+};
+
+// Throws std::invalid_argument naming the first value that is not finite, or beyond 1e15.
+void check_finite(std::span<const float> values, std::string_view what);
+
+struct Statistics {
+  std::size_t users, items;
+  std::uint64_t events, queries, ignored_ids;
+  std::size_t user_bytes, item_bytes;
+  double latest_timestamp;
+};
+
+class Engine {
+ public:
+  explicit Engine(const Settings& settings);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // --- learning (engine_learn.cpp)
+  void learn_one(const Id& user, const Id& item, float value, float weight, double timestamp);
+  // Events of one user stay in order and on one thread. Returns how many were applied: all, unless interrupted.
+  std::size_t learn_many(const EventColumns& events, std::size_t threads, Interrupt* interrupt);
+
+  // --- queries (engine_query.cpp)
+  Rankings recommend(const Id& user, const QueryOptions& options, Interrupt* interrupt);
+  Rankings recommend_history(const IdSpan& history, const QueryOptions& options, Interrupt* interrupt);
+  Rankings recommend_many(const IdSpan& users, const QueryOptions& options, Interrupt* interrupt);
+  std::vector<float> score(const Id& user, const IdSpan& items);
+  Rankings rank(const Id& user, const IdSpan& items);
+  std::vector<float> predict(const Id& user, const IdSpan& items);
+  Rankings similar_items(const Id& item, std::size_t k, Interrupt* interrupt);
+  Rankings search(std::span<const float> vector, bool cosine, const QueryOptions& options, Interrupt* interrupt);
+
+  // --- rows (engine_rows.cpp)
+  std::vector<float> user_vectors(const IdSpan& users);  // size x dim, as composed for a query
+  std::vector<float> item_vectors(const IdSpan& items);
+  void set_users(const IdSpan& ids, std::span<const float> vectors, const float* biases);
+  void set_items(const IdSpan& ids, std::span<const float> vectors, const float* biases);
+  void remove_users(const IdSpan& ids);
+  void remove_items(const IdSpan& ids);
+  FactorTable user_factors();  // learned rows, without history
+  FactorTable item_factors();
+  IdArray user_ids();
+  IdArray item_ids();
+  bool has_user(const Id& id);
+  bool has_item(const Id& id);
+  std::size_t num_users() const { return model_.users.size(); }
+  std::size_t num_items() const { return model_.items.size(); }
+
+  // --- files (engine_file.cpp)
+  void save(const std::string& path);
+  static std::unique_ptr<Engine> load(const std::string& path);
+
+  // --- running settings and statistics
+  const Settings& settings() const { return settings_; }
+  float learning_rate() const { return learner_.learning_rate(); }
+  void set_learning_rate(double rate);
+  std::size_t threads() const { return threads_.load(std::memory_order_relaxed); }
+  void set_threads(std::size_t threads);
+  float global_bias() const;
+  void set_global_bias(double bias);
+  Statistics statistics();
+  const LatencyHistogram& learn_latency() const { return learn_latency_; }
+  const LatencyHistogram& query_latency() const { return query_latency_; }
+
+ private:
+  struct Batch;
+
+  void check_event(float value, float weight) const;
+  void check_event_columns(const EventColumns& events) const;
+  void learn_share(Batch& batch, std::size_t share, Interrupt* interrupt);
+  void saw_timestamp(double timestamp);
+  double latest_timestamp() const;
+
+  // What a query may return, resolved. Borrowed by Selection; lives as long as the query.
+  struct Resolved {
+    std::vector<Row> excluded;
+    std::optional<std::vector<Row>> among;
+    Selection selection(const RowSet* seen) const { return {seen, excluded}; }
+  };
+  Resolved resolve(const QueryOptions& options);
+  std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
+  std::size_t capped(std::size_t k) const;
+  std::vector<Scored<float>> retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
+                                      const Resolved& resolved, Interrupt* interrupt);
+  std::vector<Scored<float>> most_popular(std::size_t k, const Selection& selection, const Resolved& resolved);
+  void append(Rankings& rankings, const std::vector<Scored<float>>& best) const;
+  void recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
+                      std::vector<std::vector<Scored<float>>>& results, std::size_t first);
+
+  void set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const float> vectors, const float* biases,
+                std::string_view what);
+  FactorTable factors_of(const EmbeddingTable& table);
+  void sweep_removed();
+
+  const Settings settings_;
+  EpochDomain domain_;  // outlives what retires into it
+  Model model_;
+  Learner learner_;
+  std::atomic<std::size_t> threads_;
+  std::atomic<std::uint64_t> events_{0};  // also the next event's sequence number
+  std::atomic<std::uint64_t> queries_{0};
+  std::atomic<std::uint64_t> ignored_ids_{0};
+  std::atomic<double> latest_timestamp_;  // NaN: none yet
+  // Counts removals: rows looked up before it changed are looked up again.
+  std::atomic<std::uint64_t> removals_{0};
+  std::vector<Row> removed_items_;  // erased, not yet forgotten by user states. Touched while writers are paused.
+  LatencyHistogram learn_latency_;
+  LatencyHistogram query_latency_;
+};
+
+}  // namespace recengine

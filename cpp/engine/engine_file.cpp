@@ -1,0 +1,267 @@
+// Saving and loading: the sections of an engine's file. docs/file-format.md lists them.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+
+#include "engine/engine.hpp"
+#include "kernels/kernels.hpp"
+#include "kernels/relaxed.hpp"
+#include "storage/message.hpp"
+#include "storage/snapshot.hpp"
+
+namespace recengine {
+
+namespace {
+
+template <class T>
+void add(SnapshotWriter& file, const std::string& name, const std::vector<T>& values) {
+  file.add<T>(name, std::span<const T>(values));
+}
+
+template <class... Parts>
+void require(bool condition, const Parts&... what) {
+  if (!condition) throw FormatError(message("damaged engine file: ", what...));
+}
+
+template <class T>
+std::span<const T> read(const SnapshotReader& file, const std::string& name, std::size_t length) {
+  const auto values = file.array<T>(name);
+  require(values.size() == length, name, " holds ", values.size(), " values, not ", length);
+  return values;
+}
+
+void save_settings(SnapshotWriter& file, const Settings& settings, float learning_rate) {
+  add<std::uint64_t>(
+      file, "settings.ints",
+      {settings.dim, static_cast<std::uint64_t>(settings.objective), static_cast<std::uint64_t>(settings.optimizer),
+       settings.seed, settings.negatives, settings.history});
+  add<double>(file, "settings.reals",
+              {learning_rate, settings.learning_rate_decay, settings.l2, settings.max_step, settings.init_scale,
+               settings.recent_share, settings.history_decay, settings.popularity_half_life});
+}
+
+Settings load_settings(const SnapshotReader& file) {
+  const auto ints = read<std::uint64_t>(file, "settings.ints", 6);
+  const auto reals = read<double>(file, "settings.reals", 8);
+  require(ints[1] <= 3 && ints[2] <= 1 && ints[4] <= kMaxNegatives && ints[5] <= kMaxHistory,
+          "a setting is out of range");
+  const auto real = [&reals](std::size_t k) { return static_cast<float>(reals[k]); };
+  Settings settings;
+  settings.dim = ints[0];
+  settings.objective = static_cast<Objective>(ints[1]);
+  settings.optimizer = static_cast<Optimizer>(ints[2]);
+  settings.seed = ints[3];
+  settings.negatives = static_cast<std::uint32_t>(ints[4]);
+  settings.history = static_cast<std::uint32_t>(ints[5]);
+  settings.learning_rate = real(0);
+  settings.learning_rate_decay = real(1);
+  settings.l2 = real(2);
+  settings.max_step = real(3);
+  settings.init_scale = real(4);
+  settings.recent_share = real(5);
+  settings.history_decay = real(6);
+  settings.popularity_half_life = reals[7];
+  try {
+    settings.validate();
+  } catch (const std::invalid_argument& error) {
+    require(false, error.what());
+  }
+  return settings;
+}
+
+std::vector<Row> live_rows(const EmbeddingTable& table) {
+  std::vector<Row> rows;
+  for (Row row = 0; row < table.count(); ++row) {
+    if (table.is_live(row)) rows.push_back(row);
+  }
+  return rows;
+}
+
+void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table,
+                const std::vector<Row>& rows) {
+  IdArray ids;
+  for (const Row row : rows) ids.append(table.ids, row);
+  add(file, name + ".slots", rows);
+  add(file, name + ".free", table.free_slots());
+  add(file, name + ".ints", ids.ints);
+  file.add<char>(name + ".text", std::span<const char>(ids.bytes));
+  add(file, name + ".offsets", ids.offsets);
+  file.begin<float>(name + ".vectors");
+  AlignedFloats padded(table.stride());
+  for (const Row row : rows) {
+    active_kernels().load(padded.data(), table.rows.row(row), padded.size());
+    file.append(std::span<const float>(padded).first(table.dim()));
+  }
+  file.end();
+  file.begin<float>(name + ".scalars");
+  for (const Row row : rows) {
+    const std::array<float, 3> scalars{load_relaxed(&table.bias[row]), load_relaxed(&table.accumulator[row]),
+                                       load_relaxed(&table.bias_accumulator[row])};
+    file.append(std::span<const float>(scalars));
+  }
+  file.end();
+}
+
+// Checks everything, then fills the table; returns the live slots.
+std::vector<Row> load_table(const SnapshotReader& file, const std::string& name, IdKind kind, EmbeddingTable& table) {
+  const auto slots = file.array<Row>(name + ".slots");
+  const auto free = file.array<Row>(name + ".free");
+  const std::size_t size = slots.size();
+  const std::size_t count = size + free.size();
+  require(count < kNoRow, name, " has too many slots");
+  std::vector<bool> used(count);
+  const auto claim = [&](Row slot) {
+    require(slot < count && !used[slot], name, " has slot ", slot, " twice or out of range");
+    used[slot] = true;
+  };
+  std::for_each(slots.begin(), slots.end(), claim);
+  std::for_each(free.begin(), free.end(), claim);
+
+  const auto vectors = read<float>(file, name + ".vectors", size * table.dim());
+  const auto scalars = read<float>(file, name + ".scalars", size * 3);
+  try {
+    check_finite(vectors, name + ".vectors");
+  } catch (const std::invalid_argument& error) {
+    require(false, error.what());
+  }
+  for (std::size_t k = 0; k < scalars.size(); ++k) {
+    require(std::isfinite(scalars[k]) && (k % 3 == 0 || scalars[k] >= 0), name, ".scalars holds a value out of range");
+  }
+  const auto ints = read<std::int64_t>(file, name + ".ints", kind == IdKind::kInt ? size : 0);
+  const auto text = file.array<char>(name + ".text");
+  const auto offsets = read<std::uint64_t>(file, name + ".offsets", kind == IdKind::kString ? size + 1 : 1);
+  require(offsets.front() == 0 && offsets.back() == text.size() && std::is_sorted(offsets.begin(), offsets.end()), name,
+          ".offsets are out of order");
+  const IdSpan ids{kind, size, ints.data(), text.data(), offsets.data()};
+
+  table.restore_slots(static_cast<Row>(count), {free.begin(), free.end()});
+  table.ids.reserve(size);
+  if (kind != IdKind::kNone) table.ids.claim_kind(kind);
+  AlignedFloats padded(table.stride(), 0.0f);
+  for (std::size_t k = 0; k < size; ++k) {
+    const Row slot = slots[k];
+    try {
+      if (kind == IdKind::kString) validate_id(ids.string_at(k));
+    } catch (const std::invalid_argument& error) {
+      require(false, error.what());
+    }
+    const bool fresh = with_key(id_at(ids, k), [&](auto key) { return table.restore_id(key, slot); });
+    require(fresh, name, " has id ", describe(id_at(ids, k)), " twice");
+    std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * table.dim()), table.dim(), padded.begin());
+    active_kernels().store(table.rows.row(slot), padded.data(), padded.size());
+    store_relaxed(&table.bias[slot], scalars[3 * k]);
+    store_relaxed(&table.accumulator[slot], scalars[3 * k + 1]);
+    store_relaxed(&table.bias_accumulator[slot], scalars[3 * k + 2]);
+  }
+  return {slots.begin(), slots.end()};
+}
+
+void save_user_state(SnapshotWriter& file, const UserState& state, const std::vector<Row>& users) {
+  std::vector<Row> history, seen;
+  std::vector<std::uint64_t> history_ends, seen_ends;
+  for (const Row user : users) {
+    state.for_each_entry(user, [&history](Row entry) { history.push_back(entry); });
+    history_ends.push_back(history.size());
+    const auto first = static_cast<std::ptrdiff_t>(seen.size());
+    state.seen(user).for_each([&seen](Row item) { seen.push_back(item); });
+    std::sort(seen.begin() + first, seen.end());
+    seen_ends.push_back(seen.size());
+  }
+  add(file, "history", history);
+  add(file, "history.ends", history_ends);
+  add(file, "seen", seen);
+  add(file, "seen.ends", seen_ends);
+}
+
+void load_user_state(const SnapshotReader& file, UserState& state, const std::vector<Row>& users,
+                     const EmbeddingTable& items) {
+  const auto lists = [&](const std::string& name, auto visit) {
+    const auto values = file.array<Row>(name);
+    const auto ends = read<std::uint64_t>(file, name + ".ends", users.size());
+    require(std::is_sorted(ends.begin(), ends.end()) && (ends.empty() ? 0 : ends.back()) == values.size(), name,
+            ".ends are out of order");
+    std::size_t next = 0;
+    for (std::size_t u = 0; u < users.size(); ++u) {
+      require(name != "history" || ends[u] - next <= state.history(), "a history is too long");
+      for (; next < ends[u]; ++next) visit(users[u], values[next]);
+    }
+  };
+  const auto is_item = [&items](Row item) { return item < items.count() && items.is_live(item); };
+  lists("history", [&](Row user, Row entry) {
+    require(entry == 0 || is_item(entry - 1), "a history holds an unknown item");
+    state.restore_entry(user, entry);
+  });
+  lists("seen", [&](Row user, Row item) {
+    require(is_item(item), "a user has seen an unknown item");
+    state.restore_seen(user, item);
+  });
+}
+
+}  // namespace
+
+void Engine::save(const std::string& path) {
+  const auto pause = domain_.pause_writers();
+  const auto pin = domain_.pin_reader();
+  sweep_removed();
+  const std::vector<Row> users = live_rows(model_.users);
+  const std::vector<Row> items = live_rows(model_.items);
+  SnapshotWriter file(path);
+  save_settings(file, settings_, learning_rate());
+  add<std::uint64_t>(file, "counters",
+                     {events_.load(std::memory_order_relaxed), queries_.load(std::memory_order_relaxed),
+                      ignored_ids_.load(std::memory_order_relaxed), static_cast<std::uint64_t>(model_.users.ids.kind()),
+                      static_cast<std::uint64_t>(model_.items.ids.kind()), model_.recent.pushed()});
+  add<double>(file, "clock", {latest_timestamp_.load(std::memory_order_relaxed)});
+  add<float>(file, "globals", {load_relaxed(&model_.global_bias), load_relaxed(&model_.global_accumulator)});
+  save_table(file, "users", model_.users, users);
+  save_table(file, "items", model_.items, items);
+  std::vector<double> levels;
+  for (const Row item : items) levels.push_back(model_.popularity.level(item));
+  add(file, "popularity", levels);
+  std::vector<Row> window;
+  for (std::uint32_t slot = 0; slot < RecentItems::kWindow; ++slot) window.push_back(model_.recent.at(slot));
+  add(file, "recent", window);
+  save_user_state(file, model_.user_state, users);
+  file.commit();
+}
+
+std::unique_ptr<Engine> Engine::load(const std::string& path) {
+  const SnapshotReader file(path);
+  auto engine = std::make_unique<Engine>(load_settings(file));
+  Model& model = engine->model_;
+  const auto pin = engine->domain_.pin_writer();
+
+  const auto counters = read<std::uint64_t>(file, "counters", 6);
+  require(counters[3] <= 2 && counters[4] <= 2, "an id kind is out of range");
+  const std::vector<Row> users = load_table(file, "users", static_cast<IdKind>(counters[3]), model.users);
+  const std::vector<Row> items = load_table(file, "items", static_cast<IdKind>(counters[4]), model.items);
+  const auto levels = read<double>(file, "popularity", items.size());
+  for (std::size_t k = 0; k < items.size(); ++k) {
+    require(!std::isnan(levels[k]) && levels[k] < INFINITY, "a popularity is out of range");
+    model.popularity.restore(items[k], levels[k]);
+  }
+  const auto window = read<Row>(file, "recent", RecentItems::kWindow);
+  std::array<Row, RecentItems::kWindow> recent;
+  std::copy(window.begin(), window.end(), recent.begin());
+  for (const Row item : recent) {
+    require(item == kNoRow || (item < model.items.count() && model.items.is_live(item)),
+            "the window holds an unknown item");
+  }
+  model.recent.restore(counters[5], recent);
+  load_user_state(file, model.user_state, users, model.items);
+
+  const auto globals = read<float>(file, "globals", 2);
+  require(std::isfinite(globals[0]) && std::isfinite(globals[1]) && globals[1] >= 0, "a global value is out of range");
+  model.global_bias = globals[0];
+  model.global_accumulator = globals[1];
+  const double clock = read<double>(file, "clock", 1)[0];
+  require(!std::isinf(clock), "the clock is out of range");
+  engine->latest_timestamp_.store(clock, std::memory_order_relaxed);
+  engine->events_.store(counters[0], std::memory_order_relaxed);
+  engine->queries_.store(counters[1], std::memory_order_relaxed);
+  engine->ignored_ids_.store(counters[2], std::memory_order_relaxed);
+  return engine;
+}
+
+}  // namespace recengine

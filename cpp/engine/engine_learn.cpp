@@ -1,0 +1,184 @@
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "engine/engine.hpp"
+#include "engine/parallel.hpp"
+#include "storage/message.hpp"
+
+namespace recengine {
+
+namespace {
+
+constexpr std::size_t kBlock = 256;         // events a writer's pin is held for
+constexpr std::size_t kAhead = 4;           // events between fetching a row and using it
+constexpr std::uint64_t kTimedEvents = 16;  // one learn_one in so many is timed
+
+void check_timestamp(double timestamp) {
+  if (!std::isfinite(timestamp)) {
+    throw std::invalid_argument(message("timestamp must be a finite number of seconds, not ", timestamp));
+  }
+}
+
+void check_length(std::size_t users, std::size_t items) {
+  if (users != items) {
+    throw std::invalid_argument(message("users and items must be of equal length, not ", users, " and ", items));
+  }
+}
+
+std::uint64_t hash_at(const IdSpan& ids, std::size_t k) {
+  return with_key(id_at(ids, k), [](auto key) { return IdMap::hash(key); });
+}
+
+// How many different ids among those without a row.
+std::size_t count_new(const IdSpan& ids, const std::vector<Row>& rows) {
+  std::vector<std::uint64_t> hashes;
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    if (rows[k] == kNoRow) hashes.push_back(hash_at(ids, k));
+  }
+  std::sort(hashes.begin(), hashes.end());
+  return static_cast<std::size_t>(std::unique(hashes.begin(), hashes.end()) - hashes.begin());
+}
+
+Row find_or_insert(EmbeddingTable& table, const Id& id) {
+  return with_key(id, [&table](auto key) { return table.find_or_insert(key); });
+}
+
+}  // namespace
+
+void Engine::check_event(float value, float weight) const {
+  learner_.check_value(value);
+  if (!(weight >= 0 && std::isfinite(weight))) {
+    throw std::invalid_argument(message("weight must be finite and at least 0, not ", weight));
+  }
+}
+
+void Engine::learn_one(const Id& user, const Id& item, float value, float weight, double timestamp) {
+  check_event(value, weight);
+  if (!std::isnan(timestamp)) check_timestamp(timestamp);
+  check_kind(model_.users.ids, user.kind, "user");
+  check_kind(model_.items.ids, item.kind, "item");
+  if (user.kind == IdKind::kString) validate_id(user.text);
+  if (item.kind == IdKind::kString) validate_id(item.text);
+
+  const std::uint64_t sequence = events_.fetch_add(1, std::memory_order_relaxed);
+  const bool timed = sequence % kTimedEvents == 0;
+  const auto start = timed ? LatencyHistogram::Clock::now() : LatencyHistogram::Clock::time_point{};
+  {
+    const auto pin = domain_.pin_writer();
+    if (!std::isnan(timestamp)) saw_timestamp(timestamp);
+    const Row user_row = find_or_insert(model_.users, user);
+    const Row item_row = find_or_insert(model_.items, item);
+    learner_.learn(
+        {user_row, item_row, value, weight, std::isnan(timestamp) ? latest_timestamp() : timestamp, sequence});
+  }
+  if (timed) learn_latency_.record(LatencyHistogram::Clock::now() - start);
+}
+
+// One call of learn_many: what its threads share.
+struct Engine::Batch {
+  Batch(const EventColumns& columns, double latest) : events(columns), timestamp(latest) {}
+
+  const EventColumns& events;
+  const double timestamp;  // of events without one
+  std::uint64_t first_sequence = 0;
+  std::uint64_t removals = 0;  // when the rows were looked up
+  std::vector<Row> users, items;
+  std::vector<std::uint8_t> share;  // which thread learns the event; empty: all by one
+  std::atomic<bool> stop{false};
+  std::atomic<std::size_t> applied{0};
+
+  std::size_t size() const { return users.size(); }
+};
+
+void Engine::check_event_columns(const EventColumns& events) const {
+  check_length(events.users.size, events.items.size);
+  check_ids(model_.users.ids, events.users, "user");
+  check_ids(model_.items.ids, events.items, "item");
+  for (std::size_t e = 0; e < events.users.size; ++e) {
+    check_event(events.values == nullptr ? 1.0f : events.values[e],
+                events.weights == nullptr ? 1.0f : events.weights[e]);
+    if (events.timestamps != nullptr) check_timestamp(events.timestamps[e]);
+  }
+}
+
+std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads, Interrupt* interrupt) {
+  check_event_columns(events);
+  const std::size_t size = events.users.size;
+  if (size == 0) return 0;
+  threads = std::clamp<std::size_t>(std::min(threads, (size + kBlock - 1) / kBlock), 1, 255);
+
+  Batch batch(events, latest_timestamp());
+  batch.users.resize(size);
+  batch.items.resize(size);
+  {
+    const auto pin = domain_.pin_writer();
+    batch.removals = removals_.load(std::memory_order_relaxed);
+    model_.users.ids.find_many(events.users, 0, size, batch.users.data());
+    model_.items.ids.find_many(events.items, 0, size, batch.items.data());
+    // Memory for the newcomers is taken now, so that no event of the batch can run out of it.
+    model_.users.reserve(count_new(events.users, batch.users));
+    model_.items.reserve(count_new(events.items, batch.items));
+  }
+  if (threads > 1) {
+    batch.share.resize(size);
+    for (std::size_t e = 0; e < size; ++e)
+      batch.share[e] = static_cast<std::uint8_t>((hash_at(events.users, e) >> 8) % threads);
+  }
+  batch.first_sequence = events_.fetch_add(size, std::memory_order_relaxed);
+
+  run_parallel(threads, [&](std::size_t share) {
+    try {
+      learn_share(batch, share, share == 0 ? interrupt : nullptr);
+    } catch (...) {
+      batch.stop.store(true, std::memory_order_relaxed);
+      throw;
+    }
+  });
+  return batch.applied.load(std::memory_order_relaxed);
+}
+
+void Engine::learn_share(Batch& batch, std::size_t share, Interrupt* interrupt) {
+  const EventColumns& events = batch.events;
+  std::vector<std::size_t> block;
+  for (std::size_t next = 0; next < batch.size() && !batch.stop.load(std::memory_order_relaxed);) {
+    block.clear();
+    for (; next < batch.size() && block.size() < kBlock; ++next) {
+      if (batch.share.empty() || batch.share[next] == share) block.push_back(next);
+    }
+    const auto pin = domain_.pin_writer();
+    // Removals wait for this pin: the count stands still while it is held.
+    if (removals_.load(std::memory_order_relaxed) != batch.removals) {
+      for (const std::size_t e : block) {
+        batch.users[e] = find(model_.users.ids, id_at(events.users, e));
+        batch.items[e] = find(model_.items.ids, id_at(events.items, e));
+      }
+    }
+    const auto known = [&](std::size_t position) {
+      return position < block.size() && batch.users[block[position]] != kNoRow &&
+             batch.items[block[position]] != kNoRow;
+    };
+    // Memory is asked for in three steps, each of which finds what the one before it fetched.
+    const auto fetch_ahead = [&](std::size_t position) {
+      if (const std::size_t p = position + 3 * kAhead; known(p)) learner_.prefetch_state(batch.users[block[p]]);
+      if (const std::size_t p = position + 2 * kAhead; known(p)) learner_.prefetch_seen(batch.users[block[p]]);
+      if (const std::size_t p = position + kAhead; known(p)) {
+        learner_.prefetch(batch.users[block[p]], batch.items[block[p]], batch.first_sequence + block[p]);
+      }
+    };
+    for (std::size_t position = 0; position < block.size(); ++position) {
+      fetch_ahead(position);
+      const std::size_t e = block[position];
+      const double timestamp = events.timestamps == nullptr ? batch.timestamp : events.timestamps[e];
+      if (events.timestamps != nullptr) saw_timestamp(timestamp);
+      const Row user = batch.users[e] != kNoRow ? batch.users[e] : find_or_insert(model_.users, id_at(events.users, e));
+      const Row item = batch.items[e] != kNoRow ? batch.items[e] : find_or_insert(model_.items, id_at(events.items, e));
+      learner_.learn({user, item, events.values == nullptr ? 1.0f : events.values[e],
+                      events.weights == nullptr ? 1.0f : events.weights[e], timestamp, batch.first_sequence + e});
+    }
+    batch.applied.fetch_add(block.size(), std::memory_order_relaxed);
+    if (interrupt != nullptr && interrupt->requested()) batch.stop.store(true, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace recengine

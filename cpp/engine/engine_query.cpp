@@ -1,0 +1,288 @@
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <stdexcept>
+
+#include "engine/engine.hpp"
+#include "engine/parallel.hpp"
+#include "kernels/kernels.hpp"
+#include "kernels/relaxed.hpp"
+#include "learner/objectives.hpp"
+#include "retrieval/flat.hpp"
+#include "storage/message.hpp"
+
+namespace recengine {
+
+namespace {
+
+using Best = std::vector<Scored<float>>;
+
+QueryVector& scratch_query() {
+  thread_local QueryVector query;
+  return query;
+}
+
+// A known user is scored by its vector; nobody, without a history, gets what is popular.
+bool is_nobody(Row user, const QueryVector& query) { return user == kNoRow && query.history.empty(); }
+
+void sort_unique(std::vector<Row>& rows) {
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+}
+
+// Records the time from construction to destruction.
+class Timed {
+ public:
+  explicit Timed(LatencyHistogram& histogram) : histogram_(histogram) {}
+  ~Timed() { histogram_.record(LatencyHistogram::Clock::now() - start_); }
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  LatencyHistogram& histogram_;
+  const LatencyHistogram::Clock::time_point start_ = LatencyHistogram::Clock::now();
+};
+
+}  // namespace
+
+std::size_t Engine::capped(std::size_t k) const { return std::min(k, model_.items.size()); }
+
+std::vector<Row> Engine::find_known(const IdSpan& ids) {
+  std::vector<Row> rows(ids.size);
+  model_.items.ids.find_many(ids, 0, ids.size, rows.data());
+  const std::size_t unknown = static_cast<std::size_t>(std::count(rows.begin(), rows.end(), kNoRow));
+  if (unknown > 0) ignored_ids_.fetch_add(unknown, std::memory_order_relaxed);
+  rows.erase(std::remove(rows.begin(), rows.end(), kNoRow), rows.end());
+  return rows;
+}
+
+Engine::Resolved Engine::resolve(const QueryOptions& options) {
+  Resolved resolved;
+  if (options.exclude.size > 0) {
+    check_kind(model_.items.ids, options.exclude.kind, "item");
+    resolved.excluded = find_known(options.exclude);
+    sort_unique(resolved.excluded);
+  }
+  if (options.among) {
+    check_kind(model_.items.ids, options.among->kind, "item");
+    resolved.among = find_known(*options.among);
+    sort_unique(*resolved.among);
+  }
+  return resolved;
+}
+
+void Engine::append(Rankings& rankings, const Best& best) const {
+  for (const auto& [score, row] : best) {
+    rankings.ids.append(model_.items.ids, row);
+    rankings.scores.push_back(score);
+  }
+  rankings.counts.push_back(best.size());
+}
+
+Best Engine::most_popular(std::size_t k, const Selection& selection, const Resolved& resolved) {
+  TopK<double> top(capped(k));
+  const auto level = [this](Row item) { return model_.popularity.level(item); };
+  if (resolved.among) {
+    for (const Row row : *resolved.among) {
+      if (model_.items.is_live(row) && selection.admits(row)) top.push(level(row), row);
+    }
+  } else {
+    scan_scores(model_.items, level, selection, top);
+  }
+  Best best;
+  for (const auto& [score, row] : top.take_sorted()) {
+    best.push_back({static_cast<float>(model_.popularity.count(score, latest_timestamp())), row});
+  }
+  return best;
+}
+
+Best Engine::retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
+                      const Resolved& resolved, Interrupt* interrupt) {
+  const bool by_seen = options.exclude_seen && user != kNoRow;
+  const Selection selection = resolved.selection(by_seen ? &model_.user_state.seen(user) : nullptr);
+  if (is_nobody(user, query)) return most_popular(k, selection, resolved);
+  TopK<float> top(capped(k));
+  if (resolved.among) {
+    scan_gather(model_.items, query.x.data(), *resolved.among, selection, top);
+  } else {
+    scan_flat(model_.items, query.x.data(), selection, top, interrupt);
+  }
+  return top.take_sorted();
+}
+
+Rankings Engine::recommend(const Id& user, const QueryOptions& options, Interrupt* interrupt) {
+  const Timed timed(query_latency_);
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.users.ids, user.kind, "user");
+  const Resolved resolved = resolve(options);
+  const Row row = find(model_.users.ids, user);
+  QueryVector& query = scratch_query();
+  model_.compose(row, query);
+  Rankings rankings;
+  append(rankings, retrieve(query, row, options.k, options, resolved, interrupt));
+  queries_.fetch_add(1, std::memory_order_relaxed);
+  return rankings;
+}
+
+Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& options, Interrupt* interrupt) {
+  const Timed timed(query_latency_);
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.items.ids, history.kind, "item");
+  const Resolved resolved = resolve(options);
+  const std::vector<Row> session = find_known(history);
+  QueryVector& query = scratch_query();
+  model_.compose(kNoRow, session, query);
+  Rankings rankings;
+  // A session's items are what the visitor has seen.
+  if (options.exclude_seen) {
+    Resolved without = resolved;
+    without.excluded.insert(without.excluded.end(), session.begin(), session.end());
+    sort_unique(without.excluded);
+    append(rankings, retrieve(query, kNoRow, options.k, options, without, interrupt));
+  } else {
+    append(rankings, retrieve(query, kNoRow, options.k, options, resolved, interrupt));
+  }
+  queries_.fetch_add(1, std::memory_order_relaxed);
+  return rankings;
+}
+
+// Users [first, first + users.size()) of a batch, at most kBatch of them.
+void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
+                            std::vector<Best>& results, std::size_t first) {
+  QueryVector& query = scratch_query();
+  const std::size_t stride = model_.items.stride();
+  AlignedFloats vectors(kBatch * stride);
+  std::vector<Selection> selections;
+  std::vector<TopK<float>> tops;
+  std::vector<std::size_t> slots;
+  for (std::size_t u = 0; u < users.size(); ++u) {
+    model_.compose(users[u], query);
+    if (is_nobody(users[u], query) || resolved.among) {
+      results[first + u] = retrieve(query, users[u], options.k, options, resolved, nullptr);
+      continue;
+    }
+    std::copy(query.x.begin(), query.x.end(), vectors.begin() + static_cast<std::ptrdiff_t>(slots.size() * stride));
+    selections.push_back(resolved.selection(options.exclude_seen ? &model_.user_state.seen(users[u]) : nullptr));
+    tops.emplace_back(capped(options.k));
+    slots.push_back(first + u);
+  }
+  scan_flat_batch(model_.items, vectors.data(), slots.size(), selections.data(), tops.data());
+  for (std::size_t q = 0; q < slots.size(); ++q) results[slots[q]] = tops[q].take_sorted();
+}
+
+Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options, Interrupt* interrupt) {
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.users.ids, users.kind, "user");
+  const Resolved resolved = resolve(options);
+  std::vector<Row> rows(users.size);
+  model_.users.ids.find_many(users, 0, users.size, rows.data());
+
+  std::vector<Best> results(rows.size());
+  const std::size_t tiles = (rows.size() + kBatch - 1) / kBatch;
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> stop{false};
+  run_parallel(std::clamp<std::size_t>(tiles, 1, threads()), [&](std::size_t number) {
+    for (std::size_t tile;
+         !stop.load(std::memory_order_relaxed) && (tile = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
+      const std::size_t first = tile * kBatch;
+      recommend_tile(std::span(rows).subspan(first, std::min(kBatch, rows.size() - first)), options, resolved, results,
+                     first);
+      if (number == 0 && interrupt != nullptr && interrupt->requested()) stop.store(true, std::memory_order_relaxed);
+    }
+  });
+  if (stop.load(std::memory_order_relaxed)) throw Interrupted();
+  Rankings rankings;
+  for (const Best& best : results) append(rankings, best);
+  queries_.fetch_add(rows.size(), std::memory_order_relaxed);
+  return rankings;
+}
+
+std::vector<float> Engine::score(const Id& user, const IdSpan& items) {
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.users.ids, user.kind, "user");
+  const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
+  QueryVector& query = scratch_query();
+  model_.compose(find(model_.users.ids, user), query);
+  std::vector<float> scores;
+  for (const Row row : rows) {
+    const float dot = active_kernels().dot(query.x.data(), model_.items.rows.row(row), model_.items.stride());
+    scores.push_back(dot + load_relaxed(&model_.items.bias[row]));
+  }
+  return scores;
+}
+
+Rankings Engine::rank(const Id& user, const IdSpan& items) {
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.users.ids, user.kind, "user");
+  Resolved resolved;
+  resolved.among = find_all(model_.items.ids, items, "item");
+  sort_unique(*resolved.among);
+  const Row row = find(model_.users.ids, user);
+  QueryVector& query = scratch_query();
+  model_.compose(row, query);
+  Rankings rankings;
+  append(rankings, retrieve(query, row, resolved.among->size(), {}, resolved, nullptr));
+  return rankings;
+}
+
+std::vector<float> Engine::predict(const Id& user, const IdSpan& items) {
+  const Objective objective = settings_.objective;
+  if (objective != Objective::kLogistic && objective != Objective::kSquared) {
+    throw std::invalid_argument(
+        message("predict needs objective 'logistic' or 'squared', not '", name_of(objective), "'"));
+  }
+  std::vector<float> scores = score(user, items);
+  const auto pin = domain_.pin_reader();
+  const Row row = find(model_.users.ids, user);
+  for (float& value : scores) {
+    value = learner_.full_score(value, row);
+    if (objective == Objective::kLogistic) value = sigmoid(value);
+  }
+  return scores;
+}
+
+Rankings Engine::similar_items(const Id& item, std::size_t k, Interrupt* interrupt) {
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.items.ids, item.kind, "item");
+  const Row row = find(model_.items.ids, item);
+  if (row == kNoRow) throw UnknownId(message("unknown item ", describe(item)));
+  AlignedFloats query(model_.items.stride());
+  const Kernels& kernels = active_kernels();
+  kernels.load(query.data(), model_.items.rows.row(row), query.size());
+  const float norm = std::sqrt(kernels.square_norm(query.data(), query.size()));
+  for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
+  TopK<float> top(capped(k));
+  const Selection others{nullptr, std::span(&row, 1)};
+  scan_cosine(model_.items, query.data(), others, top, interrupt);
+  Rankings rankings;
+  append(rankings, top.take_sorted());
+  return rankings;
+}
+
+Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryOptions& options, Interrupt* interrupt) {
+  if (vector.size() != settings_.dim) {
+    throw std::invalid_argument(message("vector must have ", settings_.dim, " elements, not ", vector.size()));
+  }
+  check_finite(vector, "vector");
+  const auto pin = domain_.pin_reader();
+  const Resolved resolved = resolve(options);
+  AlignedFloats query(model_.items.stride(), 0.0f);
+  std::copy(vector.begin(), vector.end(), query.begin());
+  TopK<float> top(capped(options.k));
+  const Selection selection = resolved.selection(nullptr);
+  if (cosine) {
+    const float norm = std::sqrt(active_kernels().square_norm(query.data(), query.size()));
+    for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
+    scan_cosine(model_.items, query.data(), selection, top, interrupt);
+  } else if (resolved.among) {
+    scan_gather(model_.items, query.data(), *resolved.among, selection, top);
+  } else {
+    scan_flat(model_.items, query.data(), selection, top, interrupt);
+  }
+  queries_.fetch_add(1, std::memory_order_relaxed);
+  Rankings rankings;
+  append(rankings, top.take_sorted());
+  return rankings;
+}
+
+}  // namespace recengine

@@ -1,0 +1,166 @@
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "engine/engine.hpp"
+#include "kernels/kernels.hpp"
+#include "kernels/relaxed.hpp"
+#include "storage/message.hpp"
+
+namespace recengine {
+
+namespace {
+
+constexpr float kMaxCoordinate = 1e15f;  // the inner product of two such rows of the largest dimension is still finite
+constexpr std::size_t kBlock = 256;      // rows a writer's pin is held for
+
+// Removed items are forgotten by user states in bulk, once they are this many or one in so many.
+constexpr std::size_t kSweepCount = 64;
+constexpr std::size_t kSweepShare = 8;
+
+}  // namespace
+
+void check_finite(std::span<const float> values, std::string_view what) {
+  for (std::size_t k = 0; k < values.size(); ++k) {
+    if (std::abs(values[k]) <= kMaxCoordinate) continue;  // also false for NaN
+    throw std::invalid_argument(message(what, " must be finite and at most 1e15, not ", values[k], " at position ", k));
+  }
+}
+
+std::vector<float> Engine::user_vectors(const IdSpan& users) {
+  const auto pin = domain_.pin_reader();
+  const std::vector<Row> rows = find_all(model_.users.ids, users, "user");
+  std::vector<float> vectors;
+  QueryVector query;
+  for (const Row row : rows) {
+    model_.compose(row, query);
+    vectors.insert(vectors.end(), query.x.begin(), query.x.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
+  }
+  return vectors;
+}
+
+std::vector<float> Engine::item_vectors(const IdSpan& items) {
+  const auto pin = domain_.pin_reader();
+  const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
+  std::vector<float> vectors;
+  AlignedFloats padded(model_.items.stride());
+  for (const Row row : rows) {
+    active_kernels().load(padded.data(), model_.items.rows.row(row), padded.size());
+    vectors.insert(vectors.end(), padded.begin(), padded.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
+  }
+  return vectors;
+}
+
+void Engine::set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const float> vectors, const float* biases,
+                      std::string_view what) {
+  const std::size_t dim = settings_.dim;
+  check_ids(table.ids, ids, what);
+  check_finite(vectors, "vectors");
+  if (biases != nullptr) check_finite({biases, ids.size}, "biases");
+  {
+    const auto pin = domain_.pin_writer();
+    table.reserve(ids.size);
+  }
+  AlignedFloats padded(table.stride(), 0.0f);
+  for (std::size_t first = 0; first < ids.size; first += kBlock) {
+    const auto pin = domain_.pin_writer();
+    for (std::size_t k = first; k < std::min(first + kBlock, ids.size); ++k) {
+      const Row row = with_key(id_at(ids, k), [&table](auto key) { return table.find_or_insert(key); });
+      std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * dim), dim, padded.begin());
+      active_kernels().store(table.rows.row(row), padded.data(), padded.size());
+      if (biases != nullptr) store_relaxed(&table.bias[row], biases[k]);
+    }
+  }
+}
+
+void Engine::set_users(const IdSpan& ids, std::span<const float> vectors, const float* biases) {
+  set_rows(model_.users, ids, vectors, biases, "user");
+}
+
+void Engine::set_items(const IdSpan& ids, std::span<const float> vectors, const float* biases) {
+  set_rows(model_.items, ids, vectors, biases, "item");
+}
+
+void Engine::remove_users(const IdSpan& ids) {
+  const auto pause = domain_.pause_writers();
+  const auto pin = domain_.pin_reader();
+  find_all(model_.users.ids, ids, "user");
+  removals_.fetch_add(1, std::memory_order_relaxed);
+  for (std::size_t k = 0; k < ids.size; ++k) {
+    const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.users.erase(key); });
+    if (row != kNoRow) model_.users.recycle(row);  // nothing refers to users: the slot is free once queries have left
+  }
+}
+
+void Engine::remove_items(const IdSpan& ids) {
+  const auto pause = domain_.pause_writers();
+  const auto pin = domain_.pin_reader();
+  find_all(model_.items.ids, ids, "item");
+  removals_.fetch_add(1, std::memory_order_relaxed);
+  for (std::size_t k = 0; k < ids.size; ++k) {
+    const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.items.erase(key); });
+    if (row != kNoRow) removed_items_.push_back(row);
+  }
+  if (removed_items_.size() >= std::max(kSweepCount, num_items() / kSweepShare)) sweep_removed();
+}
+
+// Makes user states and the window of recent items forget the removed slots, which then can have new owners.
+void Engine::sweep_removed() {
+  const auto gone = [this](Row item) { return !model_.items.is_live(item); };
+  model_.user_state.erase_items(model_.users.count(), gone);
+  model_.recent.erase_if(gone);
+  for (const Row row : removed_items_) model_.items.recycle(row);
+  removed_items_.clear();
+}
+
+FactorTable Engine::factors_of(const EmbeddingTable& table) {
+  const auto pin = domain_.pin_reader();
+  FactorTable factors;
+  AlignedFloats padded(table.stride());
+  for (Row row = 0; row < table.count(); ++row) {
+    if (!table.is_live(row)) continue;
+    factors.ids.append(table.ids, row);
+    active_kernels().load(padded.data(), table.rows.row(row), padded.size());
+    factors.vectors.insert(factors.vectors.end(), padded.begin(),
+                           padded.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
+    factors.biases.push_back(load_relaxed(&table.bias[row]));
+  }
+  return factors;
+}
+
+FactorTable Engine::user_factors() { return factors_of(model_.users); }
+FactorTable Engine::item_factors() { return factors_of(model_.items); }
+
+namespace {
+
+IdArray ids_of(const EmbeddingTable& table) {
+  IdArray ids;
+  for (Row row = 0; row < table.count(); ++row) {
+    if (table.is_live(row)) ids.append(table.ids, row);
+  }
+  return ids;
+}
+
+}  // namespace
+
+IdArray Engine::user_ids() {
+  const auto pin = domain_.pin_reader();
+  return ids_of(model_.users);
+}
+
+IdArray Engine::item_ids() {
+  const auto pin = domain_.pin_reader();
+  return ids_of(model_.items);
+}
+
+bool Engine::has_user(const Id& id) {
+  const auto pin = domain_.pin_reader();
+  return find(model_.users.ids, id) != kNoRow;
+}
+
+bool Engine::has_item(const Id& id) {
+  const auto pin = domain_.pin_reader();
+  return find(model_.items.ids, id) != kNoRow;
+}
+
+}  // namespace recengine

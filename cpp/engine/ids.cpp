@@ -1,0 +1,55 @@
+#include "engine/ids.hpp"
+
+#include "storage/message.hpp"
+
+namespace recengine {
+
+namespace {
+
+std::string_view name_of(IdKind kind) { return kind == IdKind::kString ? "strings" : "ints"; }
+
+}  // namespace
+
+void IdArray::append(const IdMap& map, Row row) {
+  kind = map.kind();
+  if (kind == IdKind::kString) {
+    bytes += map.string_at(row);
+    offsets.push_back(bytes.size());
+  } else {
+    ints.push_back(map.int_at(row));
+  }
+}
+
+IdSpan IdArray::span() const { return {kind, size(), ints.data(), bytes.data(), offsets.data()}; }
+
+std::string describe(const Id& id) {
+  return id.kind == IdKind::kString ? message('\'', id.text, '\'') : message(id.number);
+}
+
+Row find(const IdMap& map, const Id& id) {
+  return with_key(id, [&map](auto key) { return map.find(key); });
+}
+
+void check_kind(const IdMap& map, IdKind kind, std::string_view what) {
+  const IdKind held = map.kind();
+  if (held == IdKind::kNone || kind == IdKind::kNone || held == kind) return;
+  throw WrongIdKind(message(what, " ids of this engine are ", name_of(held), ", not ", name_of(kind)));
+}
+
+void check_ids(const IdMap& map, const IdSpan& ids, std::string_view what) {
+  check_kind(map, ids.kind, what);
+  if (ids.kind != IdKind::kString) return;
+  for (std::size_t k = 0; k < ids.size; ++k) validate_id(ids.string_at(k));
+}
+
+std::vector<Row> find_all(const IdMap& map, const IdSpan& ids, std::string_view what) {
+  check_kind(map, ids.kind, what);
+  std::vector<Row> rows(ids.size);
+  map.find_many(ids, 0, ids.size, rows.data());
+  for (std::size_t k = 0; k < ids.size; ++k) {
+    if (rows[k] == kNoRow) throw UnknownId(message("unknown ", what, " ", describe(id_at(ids, k))));
+  }
+  return rows;
+}
+
+}  // namespace recengine

@@ -1,0 +1,57 @@
+// How kernels touch live rows and biases. Included by kernels.inl, inside the namespace of one instruction set.
+//
+// A plain float that two threads read and write is undefined behaviour, and a relaxed atomic per float costs eight
+// times the speed of a dot product. Volatile vector accesses are the way between: the compiler neither repeats, splits
+// nor drops them, and every supported machine moves an aligned float in one piece. ThreadSanitizer, which cannot know
+// that, gets relaxed atomics, so that it still reports every other race.
+
+#if defined(__SANITIZE_THREAD__)
+#define RECENGINE_ATOMIC_ROWS
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RECENGINE_ATOMIC_ROWS
+#endif
+#endif
+
+#ifdef RECENGINE_ATOMIC_ROWS
+
+inline vec load_row(const float* row) {
+  vec value;
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    float lane;
+    __atomic_load(row + i, &lane, __ATOMIC_RELAXED);
+    value[i] = lane;
+  }
+  return value;
+}
+
+inline void store_row(float* row, vec value) {
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    float lane = value[i];
+    __atomic_store(row + i, &lane, __ATOMIC_RELAXED);
+  }
+}
+
+inline float load_bias(const float* bias) {
+  float value;
+  __atomic_load(bias, &value, __ATOMIC_RELAXED);
+  return value;
+}
+
+inline quad load_biases(const float* bias) {
+  return quad{load_bias(bias), load_bias(bias + 1), load_bias(bias + 2), load_bias(bias + 3)};
+}
+
+#else
+
+[[gnu::always_inline]] inline vec load_row(const float* row) { return *reinterpret_cast<const volatile vec*>(row); }
+
+[[gnu::always_inline]] inline void store_row(float* row, vec value) { *reinterpret_cast<volatile vec*>(row) = value; }
+
+[[gnu::always_inline]] inline float load_bias(const float* bias) { return *const_cast<const volatile float*>(bias); }
+
+[[gnu::always_inline]] inline quad load_biases(const float* bias) {
+  return *reinterpret_cast<const volatile unaligned_quad*>(bias);
+}
+
+#endif

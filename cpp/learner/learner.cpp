@@ -1,0 +1,218 @@
+#include "learner/learner.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "kernels/kernels.hpp"
+#include "kernels/relaxed.hpp"
+#include "learner/objectives.hpp"
+#include "storage/message.hpp"
+
+namespace recengine {
+
+namespace {
+
+constexpr float kEpsilon = 1e-8f;
+constexpr float kMaxAccumulator = 1e30f;  // far from overflow, and a rate that small no longer moves anything
+
+bool ranks(Objective objective) { return objective == Objective::kSoftmax || objective == Objective::kBpr; }
+
+}  // namespace
+
+// The memory of one step, one a thread.
+struct Learner::Scratch {
+  QueryVector query;
+  AlignedFloats gradient;
+  std::vector<Row> items;
+  std::vector<const float*> rows;
+  std::vector<float> scores, slopes, correction;
+};
+
+Learner::Scratch& Learner::scratch() {
+  thread_local Scratch work;
+  return work;
+}
+
+Learner::Learner(Model& model, const Settings& settings)
+    : model_(model), settings_(settings), sampler_(model), learning_rate_(settings.learning_rate) {}
+
+void Learner::check_value(float value) const {
+  const char* expected = nullptr;
+  if (!std::isfinite(value)) expected = "finite";
+  if (settings_.objective == Objective::kLogistic && value != 0 && value != 1)
+    expected = "0 or 1 for objective 'logistic'";
+  if (ranks(settings_.objective) && !(value > 0)) expected = "positive for objectives 'softmax' and 'bpr'";
+  if (expected == nullptr) return;
+  throw std::invalid_argument(message("value must be ", expected, ", not ", value));
+}
+
+float Learner::full_score(float score, Row user) const {
+  const float user_bias = user == kNoRow ? 0.0f : load_relaxed(&model_.users.bias[user]);
+  return score + user_bias + load_relaxed(&model_.global_bias);
+}
+
+void Learner::prefetch(Row user, Row item, std::uint64_t sequence) const {
+  const auto fetch_row = [](const EmbeddingTable& table, Row row) {
+    const float* data = table.rows.row(row);
+    for (std::size_t d = 0; d < std::min<std::size_t>(table.stride(), 256); d += kRowPadding)
+      __builtin_prefetch(data + d, 1);
+    __builtin_prefetch(&table.bias[row], 1);
+    __builtin_prefetch(&table.accumulator[row], 1);
+    __builtin_prefetch(&table.bias_accumulator[row], 1);
+  };
+  fetch_row(model_.users, user);
+  fetch_row(model_.items, item);
+  model_.popularity.prefetch(item);
+  const RowSet& seen = model_.user_state.seen(user);
+  seen.prefetch(item);
+  if (settings_.objective == Objective::kBpr) {
+    Random random(settings_.seed, sequence);  // the first draw is most often the negative
+    const Row negative = random.below(std::max<Row>(model_.items.count(), 1));
+    fetch_row(model_.items, negative);
+    seen.prefetch(negative);
+  }
+}
+
+void Learner::learn(const Event& event) {
+  if (event.weight > 0) {
+    Scratch& work = scratch();
+    model_.compose(event.user, work.query);
+    const std::size_t count = draw_candidates(event, work);
+    float user_bias_slope = 0;
+    take_slopes(event, work, count, &user_bias_slope);
+    apply(event, work, count, user_bias_slope);
+  }
+  observe(event);
+}
+
+std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
+  const std::size_t most = std::size_t{1} + settings_.negatives;
+  work.items.resize(most);
+  work.correction.resize(most);
+  work.items[0] = event.item;
+  work.correction[0] = 1;
+  Random random(settings_.seed, event.sequence);
+  std::size_t count = 1;
+  if (settings_.objective == Objective::kSoftmax) {
+    count += sampler_.mixed(random, event.item, settings_.negatives, settings_.recent_share, work.items.data() + 1,
+                            work.correction.data() + 1);
+  } else if (settings_.objective == Objective::kBpr || event.value > 0) {  // logistic: for positives; squared has none
+    const RowSet& seen = model_.user_state.seen(event.user);
+    for (std::uint32_t draw = 0; draw < settings_.negatives; ++draw) {
+      const Row item = sampler_.uniform(random, event.item, &seen);
+      if (item != kNoRow) work.items[count++] = item;
+    }
+  }
+  work.rows.resize(count);
+  for (std::size_t j = 0; j < count; ++j) work.rows[j] = model_.items.rows.row(work.items[j]);
+  return count;
+}
+
+void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const {
+  work.scores.resize(count);
+  work.slopes.resize(count);
+  float* const scores = work.scores.data();
+  float* const slopes = work.slopes.data();
+  active_kernels().gather_dot(work.query.x.data(), work.rows.data(), count, model_.items.stride(), scores);
+  for (std::size_t j = 0; j < count; ++j) scores[j] += load_relaxed(&model_.items.bias[work.items[j]]);
+  switch (settings_.objective) {
+    case Objective::kSoftmax:
+      softmax_slopes(scores, work.correction.data(), count, slopes);
+      break;
+    case Objective::kBpr:
+      bpr_slopes(scores, count, slopes);
+      break;
+    case Objective::kLogistic:
+      for (std::size_t j = 0; j < count; ++j) {
+        slopes[j] = logistic_slope(full_score(scores[j], event.user), j == 0 ? event.value : 0.0f);
+      }
+      break;
+    case Objective::kSquared:
+      slopes[0] = squared_slope(full_score(scores[0], event.user), event.value);
+      break;
+  }
+  for (std::size_t j = 0; j < count; ++j) {
+    slopes[j] *= event.weight;
+    // Scores that overflowed say nothing about a direction.
+    if (!std::isfinite(slopes[j])) slopes[j] = 0;
+    *user_bias_slope += slopes[j];
+  }
+}
+
+float Learner::rate_now(std::uint64_t sequence) const {
+  return learning_rate() / (1 + settings_.learning_rate_decay * static_cast<float>(sequence));
+}
+
+float Learner::row_rate(float rate, float* accumulator, float mean_square) const {
+  if (settings_.optimizer == Optimizer::kSgd) return rate;
+  const float sum = std::min(load_relaxed(accumulator) + mean_square, kMaxAccumulator);
+  store_relaxed(accumulator, sum);
+  return rate / std::sqrt(sum + kEpsilon);
+}
+
+void Learner::step_scalar(float* value, float* accumulator, float slope, float rate, float l2) const {
+  const float old = load_relaxed(value);
+  const float step = row_rate(rate, accumulator, slope * slope) * (slope + l2 * old);
+  const float clipped = std::clamp(step, -settings_.max_step, settings_.max_step);
+  if (std::isfinite(clipped)) store_relaxed(value, old - clipped);
+}
+
+void Learner::apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope) {
+  const Kernels& kernels = active_kernels();
+  const std::size_t n = model_.items.stride();
+  const float dim = static_cast<float>(model_.items.dim());
+  const float rate = rate_now(event.sequence);
+  const float l2 = settings_.l2;
+  const float clip = settings_.max_step;
+  const float* const x = work.query.x.data();
+  const float x_mean_square = kernels.square_norm(x, n) / dim;
+
+  work.gradient.assign(n, 0.0f);
+  float* const gradient = work.gradient.data();
+  EmbeddingTable& items = model_.items;
+  for (std::size_t j = 0; j < count; ++j) {
+    const Row item = work.items[j];
+    const float slope = work.slopes[j];
+    const float row_step = row_rate(rate, &items.accumulator[item], slope * slope * x_mean_square);
+    kernels.step_candidate(items.rows.row(item), x, gradient, slope, row_step, l2, clip, n);
+    step_scalar(&items.bias[item], &items.bias_accumulator[item], slope, rate, l2);
+  }
+
+  const float gradient_mean_square = kernels.square_norm(gradient, n) / dim;
+  EmbeddingTable& users = model_.users;
+  kernels.step_row(users.rows.row(event.user), gradient, 1,
+                   row_rate(rate, &users.accumulator[event.user], gradient_mean_square), l2, clip, n);
+  for (std::size_t t = 0; t < work.query.history.size(); ++t) {
+    const Row item = work.query.history[t];
+    const float weight = work.query.weights[t];
+    const float row_step = row_rate(rate, &items.accumulator[item], weight * weight * gradient_mean_square);
+    kernels.step_row(items.rows.row(item), gradient, weight, row_step, 0, clip, n);
+  }
+  if (!ranks(settings_.objective)) {
+    step_scalar(&users.bias[event.user], &users.bias_accumulator[event.user], user_bias_slope, rate, l2);
+    learn_global(event, user_bias_slope);
+  }
+}
+
+void Learner::learn_global(const Event& event, float slope) {
+  if (settings_.objective == Objective::kLogistic) {
+    step_scalar(&model_.global_bias, &model_.global_accumulator, slope, rate_now(event.sequence), 0);
+    return;
+  }
+  // The weighted mean of all ratings so far.
+  const float total = std::min(load_relaxed(&model_.global_accumulator) + event.weight, kMaxAccumulator);
+  const float mean = load_relaxed(&model_.global_bias);
+  store_relaxed(&model_.global_accumulator, total);
+  store_relaxed(&model_.global_bias, mean + (event.value - mean) * (event.weight / total));
+}
+
+// What the user did, whether or not it moved a row. An item shown and not chosen (label 0) is no choice.
+void Learner::observe(const Event& event) {
+  if (settings_.objective == Objective::kLogistic && event.value == 0) return;
+  model_.popularity.add(event.item, event.timestamp);
+  if (settings_.objective == Objective::kSoftmax) model_.recent.push(event.item);
+  model_.user_state.observe(event.user, event.item);
+}
+
+}  // namespace recengine

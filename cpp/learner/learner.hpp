@@ -1,0 +1,74 @@
+// Learner: one event in, the rows it touches changed. Lock-free stochastic gradient descent (Hogwild, Niu et al. 2011).
+//
+// An event's step: compose the user's vector x, draw negatives, score the candidates, take the slopes of the objective,
+// and move
+//   each candidate  q_j -= rate_j * (slope_j * x + l2 * q_j)        b_j -= rate * (slope_j + l2 * b_j)
+//   the user        p_u -= rate_u * (g + l2 * p_u)                  with g = sum_j slope_j q_j
+//   the history     q_h -= rate_h * weight_h * g                    (x depends on these rows too)
+// all gradients taken at the rows as they were. Row-wise Adagrad (Duchi et al. 2011, one accumulator a row): the
+// accumulator adds the mean square of the row's gradient (without the l2 term), and rate = learning_rate /
+// sqrt(accumulator + 1e-8).
+//
+// Thread safety: `learn` from any number of threads, each under a writer pin.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "learner/model.hpp"
+#include "learner/sampler.hpp"
+#include "learner/settings.hpp"
+
+namespace recengine {
+
+struct Event {
+  Row user;
+  Row item;
+  float value;             // rating, label, or any positive number for an item that was chosen
+  float weight;            // scales the step; 0 observes without learning
+  double timestamp;        // seconds
+  std::uint64_t sequence;  // position in the engine's stream: decides what is drawn
+};
+
+class Learner {
+ public:
+  Learner(Model& model, const Settings& settings);
+
+  void learn(const Event& event);
+  // Fetch what `learn` of an event to come will touch. What a user has seen lies three dependent loads away, so that it
+  // takes three calls, some events apart: the user's state, the head of the set, then everything.
+  void prefetch_state(Row user) const { model_.user_state.prefetch(user); }
+  void prefetch_seen(Row user) const { model_.user_state.seen(user).prefetch_head(); }
+  void prefetch(Row user, Row item, std::uint64_t sequence) const;
+
+  float learning_rate() const { return learning_rate_.load(std::memory_order_relaxed); }
+  void set_learning_rate(float rate) { learning_rate_.store(rate, std::memory_order_relaxed); }
+
+  // Refuses a value that the objective cannot learn from: throws std::invalid_argument.
+  void check_value(float value) const;
+
+  // score + b_u + b: what the sigmoid is taken of (logistic), or the rating (squared).
+  float full_score(float score, Row user) const;
+
+ private:
+  struct Scratch;
+  static Scratch& scratch();
+
+  std::size_t draw_candidates(const Event& event, Scratch& work) const;
+  void take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const;
+  void apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope);
+  void learn_global(const Event& event, float slope);
+  void observe(const Event& event);
+
+  float rate_now(std::uint64_t sequence) const;
+  // The rate of a row whose gradient has this mean square; updates its accumulator.
+  float row_rate(float rate, float* accumulator, float mean_square) const;
+  void step_scalar(float* value, float* accumulator, float slope, float rate, float l2) const;
+
+  Model& model_;
+  const Settings settings_;
+  const Sampler sampler_;
+  std::atomic<float> learning_rate_;
+};
+
+}  // namespace recengine

@@ -1,0 +1,67 @@
+#include "learner/model.hpp"
+
+#include <algorithm>
+
+#include "kernels/kernels.hpp"
+
+namespace recengine {
+
+namespace {
+
+constexpr std::uint64_t kItemStream = 0x6974656D73u;  // "items": users and items draw from different streams
+
+}  // namespace
+
+// With a history, users start at zero: the items they choose place them.
+Model::Model(EpochDomain& domain, const Settings& settings)
+    : users(domain, settings.dim, {settings.seed, settings.history > 0 ? 0.0f : settings.init_scale}),
+      items(domain, settings.dim, {settings.seed ^ kItemStream, settings.init_scale}),
+      user_state(domain, settings.history),
+      popularity(settings.popularity_half_life) {
+  float weight = 1;
+  for (std::uint32_t t = 0; t < settings.history; ++t, weight *= settings.history_decay) decay_.push_back(weight);
+  users.attach([this](std::size_t count) { user_state.reserve(count); }, [this](Row user) { user_state.wipe(user); });
+  items.attach(
+      [this](std::size_t count) {
+        popularity.reserve(count);
+        recent.reserve(count);
+      },
+      [this](Row item) { popularity.wipe(item); });
+}
+
+void Model::compose(Row user, QueryVector& query) const {
+  query.history.resize(user_state.history());
+  query.history.resize(user == kNoRow ? 0 : user_state.last_items(user, query.history.data()));
+  const auto gone = [this](Row item) { return !items.is_live(item); };
+  query.history.erase(std::remove_if(query.history.begin(), query.history.end(), gone), query.history.end());
+  query.known_user = user != kNoRow;
+  query.x.resize(users.stride());
+  if (query.known_user) {
+    active_kernels().load(query.x.data(), users.rows.row(user), users.stride());
+  } else {
+    std::fill(query.x.begin(), query.x.end(), 0.0f);
+  }
+  add_history(query);
+}
+
+void Model::compose(Row user, std::span<const Row> session, QueryVector& query) const {
+  query.known_user = user != kNoRow;
+  query.x.resize(users.stride());
+  if (query.known_user) {
+    active_kernels().load(query.x.data(), users.rows.row(user), users.stride());
+  } else {
+    std::fill(query.x.begin(), query.x.end(), 0.0f);
+  }
+  const std::size_t length = std::min<std::size_t>(session.size(), user_state.history());
+  query.history.assign(session.rbegin(), session.rbegin() + static_cast<std::ptrdiff_t>(length));
+  add_history(query);
+}
+
+void Model::add_history(QueryVector& query) const {
+  query.weights.assign(decay_.begin(), decay_.begin() + static_cast<std::ptrdiff_t>(query.history.size()));
+  for (std::size_t t = 0; t < query.history.size(); ++t) {
+    active_kernels().add_scaled(query.x.data(), items.rows.row(query.history[t]), query.weights[t], users.stride());
+  }
+}
+
+}  // namespace recengine

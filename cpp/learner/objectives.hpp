@@ -1,0 +1,46 @@
+// Objectives: from the scores of one event's candidates to the slopes d(loss) / d(score). Candidate 0 is the event's
+// own item, the others are sampled negatives. Formulas and sources: docs/objectives.md. Checked against float64 numpy
+// in tests/.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+namespace recengine {
+
+inline float sigmoid(float z) {
+  // Both branches exponentiate a number that is not positive: no overflow.
+  if (z >= 0) return 1 / (1 + std::exp(-z));
+  const float e = std::exp(z);
+  return e / (1 + e);
+}
+
+// Binary cross-entropy, -y log p - (1 - y) log(1 - p) with p = sigmoid(score).
+inline float logistic_slope(float score, float label) { return sigmoid(score) - label; }
+
+// Half the squared error of a rating.
+inline float squared_slope(float score, float rating) { return score - rating; }
+
+// Bayesian personalised ranking (Rendle et al. 2009, eq. 4): sum_j -log sigmoid(s_0 - s_j).
+inline void bpr_slopes(const float* scores, std::size_t count, float* slopes) {
+  slopes[0] = 0;
+  for (std::size_t j = 1; j < count; ++j) {
+    slopes[j] = sigmoid(scores[j] - scores[0]);
+    slopes[0] -= slopes[j];
+  }
+}
+
+// Sampled softmax: -log(exp(s_0) / (exp(s_0) + sum_j exp(s_j) correction_j)), where correction_j = 1 / (n Q_j) makes
+// the sum an unbiased estimate of the sum over all items (logQ correction; Bengio and Senecal 2008, Yi et al. 2019).
+// correction[0] is 1.
+inline void softmax_slopes(const float* scores, const float* correction, std::size_t count, float* slopes) {
+  float highest = scores[0];
+  for (std::size_t j = 1; j < count; ++j) highest = std::max(highest, scores[j]);
+  float total = 0;
+  for (std::size_t j = 0; j < count; ++j) total += slopes[j] = std::exp(scores[j] - highest) * correction[j];
+  for (std::size_t j = 0; j < count; ++j) slopes[j] /= total;
+  slopes[0] -= 1;
+}
+
+}  // namespace recengine

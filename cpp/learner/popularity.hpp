@@ -1,0 +1,65 @@
+// Popularity: how often each item was chosen, older events counting less by a half-life.
+//
+// An item's count at time t is sum_e 2^(-(t - t_e) / half_life). Kept is its logarithm at a common origin,
+//   L_i = log2 sum_e 2^(t_e / half_life),
+// so that time passing shifts every L_i alike and writes nothing, the order of the items is the order of the L_i, and
+// nothing overflows however long the stream. Counts at `now` are 2^(L_i - now / half_life).
+//
+// Thread safety: all methods, from any thread; additions are atomic (none is lost).
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+
+#include "storage/chunked.hpp"
+#include "storage/id_map.hpp"
+
+namespace recengine {
+
+class Popularity {
+ public:
+  explicit Popularity(double half_life) : half_life_(half_life) {}
+
+  void reserve(std::size_t items) { level_.reserve(items); }
+  void wipe(Row item) { level_[item].store(0, std::memory_order_relaxed); }
+
+  void prefetch(Row item) const { __builtin_prefetch(&level_[item], 1); }
+
+  void add(Row item, double timestamp) {
+    const double now = scaled(timestamp);
+    std::atomic<double>& level = level_[item];
+    // Relaxed: the value stands for itself, nothing is published through it.
+    double old = level.load(std::memory_order_relaxed);
+    double fresh;
+    do {
+      const double high = std::max(decode(old), now);
+      fresh = encode(high + std::log2(1 + std::exp2(std::min(decode(old), now) - high)));
+    } while (!level.compare_exchange_weak(old, fresh, std::memory_order_relaxed));
+  }
+
+  // L_i: orders items at any time; -infinity for items without events.
+  double level(Row item) const { return decode(level_[item].load(std::memory_order_relaxed)); }
+  // For loading. REQUIRES: a level that was finite or -infinity when saved.
+  void restore(Row item, double level) {
+    level_[item].store(std::isinf(level) ? 0 : encode(level), std::memory_order_relaxed);
+  }
+  // The decayed count behind a level.
+  double count(double level, double now) const { return std::exp2(level - scaled(now)); }
+
+  std::size_t memory_bytes() const { return level_.memory_bytes(); }
+
+ private:
+  double scaled(double timestamp) const { return timestamp / half_life_; }
+
+  // A zeroed column means "no events": levels are stored as such, with zero standing for -infinity (and a level of
+  // exactly zero, a single event at the origin, for the smallest positive number).
+  static double decode(double stored) { return stored == 0 ? -std::numeric_limits<double>::infinity() : stored; }
+  static double encode(double level) { return level == 0 ? std::numeric_limits<double>::min() : level; }
+
+  const double half_life_;
+  Column<std::atomic<double>> level_;
+};
+
+}  // namespace recengine

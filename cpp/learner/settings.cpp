@@ -1,0 +1,75 @@
+#include "learner/settings.hpp"
+
+#include <array>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "storage/message.hpp"
+
+namespace recengine {
+
+namespace {
+
+template <class Value>
+[[noreturn]] void refuse(std::string_view name, std::string_view expected, const Value& value) {
+  throw std::invalid_argument(message(name, " must be ", expected, ", not ", value));
+}
+
+constexpr std::array<std::pair<std::string_view, Objective>, 4> kObjectives{{{"softmax", Objective::kSoftmax},
+                                                                             {"bpr", Objective::kBpr},
+                                                                             {"logistic", Objective::kLogistic},
+                                                                             {"squared", Objective::kSquared}}};
+constexpr std::array<std::pair<std::string_view, Optimizer>, 2> kOptimizers{
+    {{"adagrad", Optimizer::kAdagrad}, {"sgd", Optimizer::kSgd}}};
+
+template <class Table>
+auto parse(const Table& table, std::string_view what, std::string_view name) {
+  std::string expected = "one of";
+  for (const auto& [known, value] : table) {
+    if (known == name) return value;
+    expected += message(" '", known, "'");
+  }
+  refuse(what, expected, message("'", name, "'"));
+}
+
+template <class Table, class Value>
+std::string_view name_in(const Table& table, Value value) {
+  for (const auto& [name, known] : table) {
+    if (known == value) return name;
+  }
+  return "unknown";
+}
+
+void check_range(std::string_view name, double value, double low, double high, std::string_view expected) {
+  if (!(value >= low && value <= high)) refuse(name, expected, value);  // also refuses NaN
+}
+
+}  // namespace
+
+Objective parse_objective(std::string_view name) { return parse(kObjectives, "objective", name); }
+Optimizer parse_optimizer(std::string_view name) { return parse(kOptimizers, "optimizer", name); }
+std::string_view name_of(Objective objective) { return name_in(kObjectives, objective); }
+std::string_view name_of(Optimizer optimizer) { return name_in(kOptimizers, optimizer); }
+
+void check_learning_rate(double rate) { check_range("learning_rate", rate, 0, 1e6, "a finite number of at least 0"); }
+
+void Settings::validate() const {
+  if (dim < 1 || dim > kMaxDim) refuse("dim", message("between 1 and ", kMaxDim), dim);
+  check_learning_rate(learning_rate);
+  check_range("learning_rate_decay", learning_rate_decay, 0, 1, "between 0 and 1");
+  check_range("l2", l2, 0, 1e6, "a finite number of at least 0");
+  check_range("max_step", max_step, 1e-12, 1e6, "between 1e-12 and 1e6");
+  check_range("init_scale", init_scale, 0, 1e6, "a finite number of at least 0");
+  check_range("recent_share", recent_share, 0, 0.999f, "between 0 and 0.999");
+  check_range("history_decay", history_decay, 0, 1, "between 0 and 1");
+  if (!(popularity_half_life > 0)) refuse("popularity_half_life", "a positive number of seconds", popularity_half_life);
+  if (negatives > kMaxNegatives) refuse("negatives", message("at most ", kMaxNegatives), negatives);
+  if (history > kMaxHistory) refuse("history", message("at most ", kMaxHistory), history);
+  const bool ranks = objective == Objective::kSoftmax || objective == Objective::kBpr;
+  if (ranks && negatives == 0) refuse("negatives", message("at least 1 for objective '", name_of(objective), "'"), 0);
+  if (objective == Objective::kSquared && negatives != 0) refuse("negatives", "0 for objective 'squared'", negatives);
+}
+
+}  // namespace recengine

@@ -1,0 +1,45 @@
+// Settings: every hyper-parameter of an engine. Names, meaning and defaults are those of the Python class.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace recengine {
+
+enum class Objective : std::uint32_t { kSoftmax, kBpr, kLogistic, kSquared };
+enum class Optimizer : std::uint32_t { kAdagrad, kSgd };
+
+struct Settings {
+  std::size_t dim = 64;
+  Objective objective = Objective::kSoftmax;
+  Optimizer optimizer = Optimizer::kAdagrad;
+  std::uint64_t seed = 0;
+  float learning_rate = 0.1f;
+  float learning_rate_decay = 0.0f;  // rate after n events: learning_rate / (1 + decay * n)
+  float l2 = 0.0f;
+  float max_step = 1.0f;    // no coordinate moves further in one step
+  float init_scale = 0.1f;  // rows are born uniform in (-init_scale, init_scale)
+  std::uint32_t negatives = 64;
+  float recent_share = 0.1f;  // of the softmax negatives: drawn from recent events instead of uniformly
+  std::uint32_t history = 10;
+  float history_decay = 0.5f;
+  double popularity_half_life = 14 * 86400.0;  // seconds; infinity: never forgets
+
+  // Throws std::invalid_argument naming the first value that is out of range.
+  void validate() const;
+};
+
+inline constexpr std::size_t kMaxDim = 65536;
+inline constexpr std::uint32_t kMaxHistory = 1024;
+inline constexpr std::uint32_t kMaxNegatives = 65536;
+
+Objective parse_objective(std::string_view name);
+Optimizer parse_optimizer(std::string_view name);
+std::string_view name_of(Objective objective);
+std::string_view name_of(Optimizer optimizer);
+
+// REQUIRES-checks shared with the setters of a running engine; throw std::invalid_argument.
+void check_learning_rate(double rate);
+
+}  // namespace recengine

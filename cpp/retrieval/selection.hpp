@@ -1,0 +1,22 @@
+// Selection: which items a query may return, beside being live. Asked only for items whose score would enter the
+// ranking.
+#pragma once
+
+#include <algorithm>
+#include <span>
+
+#include "storage/id_map.hpp"
+#include "storage/row_set.hpp"
+
+namespace recengine {
+
+struct Selection {
+  const RowSet* seen = nullptr;   // items of this set are left out
+  std::span<const Row> excluded;  // and these, in ascending order
+
+  bool admits(Row row) const {
+    return !(seen != nullptr && seen->contains(row)) && !std::binary_search(excluded.begin(), excluded.end(), row);
+  }
+};
+
+}  // namespace recengine

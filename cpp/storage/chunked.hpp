@@ -1,0 +1,152 @@
+// Chunked storage: tables that grow while readers read, and never move an element.
+//
+// Chunk c holds kFirst << c elements, one chunk about as large as all before it together, so that a fixed directory of
+// pointers reaches 2^32 rows, small tables stay small, and large ones are a few long runs that a scan reads straight
+// through.
+//
+// Thread safety: any number of readers beside one growing thread (`reserve` is serialised by the caller). `reserve`
+// publishes a chunk with release; readers load the directory with acquire. What the elements hold is the business of
+// their owner.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "storage/memory.hpp"
+
+namespace recengine {
+
+inline constexpr std::size_t kFirst = 64;  // a power of two; 64, so that a 64-row liveness word never straddles chunks
+inline constexpr std::size_t kMaxChunks = 32;
+
+struct ChunkPosition {
+  std::uint32_t chunk;
+  std::uint32_t offset;
+};
+
+// With kFirst added, a row's highest bit names its chunk and the bits below are its place there.
+inline ChunkPosition locate(std::size_t row) {
+  const std::uint64_t shifted = std::uint64_t{row} + kFirst;
+  const auto top = static_cast<std::uint32_t>(std::bit_width(shifted) - 1);
+  return {top - static_cast<std::uint32_t>(std::bit_width(kFirst) - 1),
+          static_cast<std::uint32_t>(shifted ^ (std::uint64_t{1} << top))};
+}
+
+inline constexpr std::size_t chunk_begin(std::size_t chunk) { return (kFirst << chunk) - kFirst; }
+inline constexpr std::size_t chunk_rows(std::size_t chunk) { return kFirst << chunk; }
+
+// The growing directory that Column and RowTable share; it knows bytes only.
+class ChunkDirectory {
+ public:
+  void reserve(std::size_t rows, std::size_t row_bytes) {
+    if (rows > chunk_begin(kMaxChunks - 1)) throw std::bad_alloc();
+    const std::size_t before = chunks_;
+    std::size_t after = before;
+    while (chunk_begin(after) < rows) ++after;
+    std::array<Memory, kMaxChunks> fresh;  // all or nothing: every chunk is there before the first is published
+    for (std::size_t c = before; c < after; ++c) fresh[c] = Memory(chunk_rows(c) * row_bytes);
+    for (std::size_t c = before; c < after; ++c) {
+      memory_[c] = std::move(fresh[c]);
+      // Release: whoever finds the chunk also finds its zeros.
+      starts_[c].store(memory_[c].data(), std::memory_order_release);
+      bytes_.fetch_add(memory_[c].bytes(), std::memory_order_relaxed);  // a figure, orders nothing
+    }
+    chunks_ = after;
+    // Release: whoever sees the capacity also sees the chunks that make it up.
+    if (after != before) capacity_.store(chunk_begin(after), std::memory_order_release);
+  }
+
+  std::byte* start(std::size_t chunk) const { return starts_[chunk].load(std::memory_order_acquire); }
+  std::size_t capacity() const { return capacity_.load(std::memory_order_acquire); }
+  std::size_t memory_bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  std::array<std::atomic<std::byte*>, kMaxChunks> starts_{};
+  std::atomic<std::size_t> capacity_{0};
+  std::atomic<std::size_t> bytes_{0};
+  std::array<Memory, kMaxChunks> memory_;  // the growing thread's, as is chunks_
+  std::size_t chunks_ = 0;
+};
+
+// A column of T. REQUIRES of T: zero bytes are a valid value (numbers, std::atomic of them, small structs of both).
+template <class T>
+class Column {
+  static_assert(alignof(T) <= kCacheLine);
+
+ public:
+  Column() = default;
+  Column(const Column&) = delete;
+  Column& operator=(const Column&) = delete;
+  ~Column() {
+    if constexpr (!std::is_trivially_destructible_v<T>) {
+      for (std::size_t c = 0; chunk_begin(c) < capacity(); ++c) std::destroy_n(element(c, 0), chunk_rows(c));
+    }
+  }
+
+  void reserve(std::size_t rows) { chunks_.reserve(rows, sizeof(T)); }  // grows only; std::bad_alloc changes nothing
+
+  // REQUIRES: row < capacity().
+  T& operator[](std::size_t row) {
+    const ChunkPosition at = locate(row);
+    return *element(at.chunk, at.offset);
+  }
+  const T& operator[](std::size_t row) const {
+    const ChunkPosition at = locate(row);
+    return *element(at.chunk, at.offset);
+  }
+
+  std::size_t capacity() const { return chunks_.capacity(); }
+  std::size_t memory_bytes() const { return chunks_.memory_bytes(); }
+
+ private:
+  T* element(std::size_t chunk, std::size_t offset) const {
+    return reinterpret_cast<T*>(chunks_.start(chunk)) + offset;
+  }
+
+  ChunkDirectory chunks_;
+};
+
+// Rows of `stride` floats (a multiple of 16), 64-byte aligned, zero-filled, on huge pages where chunks are large.
+class RowTable {
+ public:
+  explicit RowTable(std::size_t stride) : stride_(stride) {}
+  RowTable(const RowTable&) = delete;
+  RowTable& operator=(const RowTable&) = delete;
+
+  void reserve(std::size_t rows) { chunks_.reserve(rows, stride_ * sizeof(float)); }  // as Column::reserve
+
+  // REQUIRES: row < capacity(). Rows of one chunk lie one behind the other, `stride` floats apart.
+  float* row(std::size_t row) { return at(row); }
+  const float* row(std::size_t row) const { return at(row); }
+
+  std::size_t stride() const { return stride_; }
+  std::size_t capacity() const { return chunks_.capacity(); }
+  std::size_t memory_bytes() const { return chunks_.memory_bytes(); }
+
+ private:
+  float* at(std::size_t row) const {
+    const ChunkPosition position = locate(row);
+    return reinterpret_cast<float*>(chunks_.start(position.chunk)) + position.offset * stride_;
+  }
+
+  ChunkDirectory chunks_;
+  std::size_t stride_;
+};
+
+// Calls visit(first_row, count) for the contiguous runs that make up [0, rows), in order: the same for every table.
+template <class Visit>
+void for_each_run(std::size_t rows, Visit&& visit) {
+  for (std::size_t chunk = 0; chunk_begin(chunk) < rows; ++chunk) {
+    visit(chunk_begin(chunk), std::min(chunk_rows(chunk), rows - chunk_begin(chunk)));
+  }
+}
+
+}  // namespace recengine

@@ -1,0 +1,108 @@
+// EmbeddingTable: the rows of users or of items, their ids, and which slots are in use.
+//
+// A row is a slot of the table; an id owns one slot from insertion to erasure. Invariants:
+//  1. A slot is filled and its id stored, then its live bit is set (release), then its id can be found (release): who
+//     sees a live bit can name the row, who finds an id sees it live, and both see the row of that owner, or of nobody.
+//  2. An erased slot goes to no new owner before `recycle` was called for it and every thread pinned then has left, so
+//     that what a pinned thread holds never changes its owner.
+// The floats themselves (rows, biases, accumulators) are learned without locks and read through the kernels or
+// relaxed.hpp.
+//
+// Thread safety: find_or_insert under a writer pin, readers under any pin; erase and recycle while writers are paused.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "storage/chunked.hpp"
+#include "storage/epoch.hpp"
+#include "storage/id_map.hpp"
+
+namespace recengine {
+
+class EmbeddingTable {
+ public:
+  // What a row is born with: uniform in (-scale, scale), drawn from (seed, row) alone.
+  struct Initializer {
+    std::uint64_t seed;
+    float scale;
+  };
+
+  EmbeddingTable(EpochDomain& domain, std::size_t dim, Initializer initializer);
+
+  std::size_t dim() const { return dim_; }
+  std::size_t stride() const { return stride_; }
+  // Slots handed out so far, live or not: rows [0, count()) may be read.
+  Row count() const { return count_.load(std::memory_order_acquire); }
+  std::size_t size() const { return ids.size(); }
+
+  bool is_live(Row row) const { return (live_word(row / 64) >> (row % 64) & 1) != 0; }
+  // Liveness of rows [64 * word, 64 * word + 64), one bit each. Acquire: the rows behind the set bits are complete.
+  std::uint64_t live_word(std::size_t word) const { return live_[word].load(std::memory_order_acquire); }
+
+  // Columns that belong to others (popularity, user state) grow and are wiped with the table.
+  void attach(std::function<void(std::size_t)> reserve, std::function<void(Row)> wipe);
+
+  // Room for `extra` new ids; afterwards their insertion does not allocate table memory.
+  void reserve(std::size_t extra);
+
+  template <class Key>
+  Row find_or_insert(Key key) {
+    const Row found = ids.find(key);
+    if (found != kNoRow) return found;
+    return ids.insert(key, [this] { return take_slot(); }, [this](Row row) { set_live(row); }).first;
+  }
+
+  // Unmaps the id and wipes its slot; returns the slot, which stays unused until recycled, or kNoRow.
+  template <class Key>
+  Row erase(Key key) {
+    const Row row = ids.erase(key);
+    if (row != kNoRow) retire_slot(row);
+    return row;
+  }
+
+  // Nothing but threads pinned now can still refer to this erased slot.
+  void recycle(Row row);
+
+  // The slots to hand out again, in order, for saving; and the way back. REQUIRES: writers paused, or a new table.
+  std::vector<Row> free_slots() const;
+  void restore_slots(Row count, const std::vector<Row>& free_slots);
+  // Gives a slot below count() its id again. False if the id has another slot.
+  template <class Key>
+  bool restore_id(Key key, Row row) {
+    return ids.insert(key, [row] { return row; }, [this](Row slot) { set_live(slot); }).second;
+  }
+
+  std::size_t memory_bytes() const;
+
+  IdMap ids;
+  RowTable rows;
+  Column<float> bias;              // b, added to the inner product
+  Column<float> accumulator;       // row-wise Adagrad: sum of the mean squares of the row's gradients
+  Column<float> bias_accumulator;  // the same for the bias
+
+ private:
+  // Release: pairs with live_word. The row is filled and its id stored.
+  void set_live(Row row) { live_[row / 64].fetch_or(std::uint64_t{1} << (row % 64), std::memory_order_release); }
+  Row take_slot();
+  void retire_slot(Row row);
+  void grow_to(std::size_t rows);
+
+  EpochDomain& domain_;
+  const std::size_t dim_;
+  const std::size_t stride_;
+  const Initializer initializer_;
+  std::atomic<Row> count_{0};
+  Column<std::atomic<std::uint64_t>> live_;
+  mutable std::mutex slots_mutex_;
+  std::deque<std::pair<std::uint64_t, Row>> recycled_;  // GUARDED_BY(slots_mutex_): ticket, slot; oldest first
+  std::vector<std::pair<std::function<void(std::size_t)>, std::function<void(Row)>>> attached_;
+};
+
+}  // namespace recengine

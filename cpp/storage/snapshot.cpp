@@ -1,0 +1,300 @@
+#include "storage/snapshot.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "storage/crc32c.hpp"
+
+namespace recengine {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the file format is little-endian, and so is this code");
+
+constexpr std::array<char, 8> kMagic = {'R', 'E', 'C', 'E', 'N', 'G', 'I', 'N'};
+constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kBuffer = std::size_t{1} << 18;
+constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;  // one system call moves less than 2 GiB
+
+struct Header {
+  std::array<char, 8> magic = kMagic;
+  std::uint32_t version = kFormatVersion;
+  std::uint32_t sections = 0;      // entries of the section table, with which the file ends
+  std::uint64_t table_offset = 0;  // where it begins, a multiple of 64
+  std::uint64_t file_length = 0;
+  std::uint32_t table_crc = 0;
+  std::array<std::byte, 24> zero{};
+  std::uint32_t header_crc = 0;  // of all the bytes before it
+};
+static_assert(sizeof(Header) == kAlignment);
+
+std::uint32_t header_crc(const Header& header) {
+  return crc32c(std::as_bytes(std::span(&header, 1)).first(offsetof(Header, header_crc)));
+}
+
+constexpr std::uint64_t aligned(std::uint64_t position) {
+  return (position + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+std::string_view name_of(const Section& section) {
+  const auto end = std::find(section.name.begin(), section.name.end(), '\0');
+  return {section.name.data(), static_cast<std::size_t>(end - section.name.begin())};
+}
+
+bool is_name(std::string_view name) {  // printable ASCII, fit for messages
+  return !name.empty() && name.size() <= sizeof(Section::name) &&
+         std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
+
+[[noreturn]] void fail_io(const char* what, const std::filesystem::path& path) {
+  throw std::system_error(errno, std::generic_category(), std::string("cannot ") + what + " " + path.string());
+}
+
+// Repeats a system call that a signal interrupted.
+template <class Call>
+auto retry(Call call) {
+  decltype(call()) result;
+  do {
+    result = call();
+  } while (result < 0 && errno == EINTR);
+  return result;
+}
+
+// A file descriptor that closes itself.
+struct File {
+  ~File() {
+    if (descriptor >= 0) close(descriptor);
+  }
+  int descriptor;
+};
+
+int sync_to_disk(int file) {
+#ifdef F_FULLFSYNC
+  if (fcntl(file, F_FULLFSYNC) == 0) return 0;  // macOS: fsync alone leaves the data in the drive's cache
+#endif
+  return retry([&] { return fsync(file); });
+}
+
+// Reads until `into` is full or the file ends; returns how much there was.
+std::size_t read_fully(int file, std::span<std::byte> into, const std::filesystem::path& path) {
+  std::size_t done = 0;
+  while (done < into.size()) {
+    const std::size_t piece = std::min(into.size() - done, kLargestTransfer);
+    const ssize_t got = retry([&] { return read(file, into.data() + done, piece); });
+    if (got < 0) fail_io("read", path);
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+}  // namespace
+
+SnapshotWriter::SnapshotWriter(std::filesystem::path path) : path_(std::move(path)) {
+  struct stat status{};
+  if (stat(path_.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
+    errno = EISDIR;
+    fail();
+  }
+  // A short name of its own: `path` may be as long as the system allows. O_EXCL steps over what a killed process left.
+  static std::atomic<unsigned> next{0};
+  do {
+    const std::string name =
+        ".recengine-" + std::to_string(getpid()) + "-" + std::to_string(next.fetch_add(1, std::memory_order_relaxed));
+    temporary_ = path_.parent_path() / name;
+    file_ = retry([&] { return open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
+  } while (file_ < 0 && errno == EEXIST);
+  if (file_ < 0) fail();
+  position_ = sizeof(Header);  // written last
+  if (lseek(file_, static_cast<off_t>(position_), SEEK_SET) < 0) fail();
+}
+
+SnapshotWriter::~SnapshotWriter() { abandon(); }
+
+void SnapshotWriter::abandon() {
+  if (file_ < 0) return;
+  close(file_);
+  unlink(temporary_.c_str());
+  file_ = -1;
+}
+
+void SnapshotWriter::fail() {
+  const int error = errno;
+  abandon();  // a file with a gap must never be committed
+  errno = error;
+  fail_io("save", path_);
+}
+
+void SnapshotWriter::begin_section(std::string_view name, ElementType type) {
+  if (open_section_) throw std::logic_error("a section begins inside another");
+  const auto same = [name](const Section& section) { return name_of(section) == name; };
+  if (!is_name(name) || std::any_of(sections_.begin(), sections_.end(), same)) {
+    throw std::invalid_argument("not a new section name of 1 to 16 printable characters: '" + std::string(name) + "'");
+  }
+  Section section{{}, type, 0, position_, 0};
+  std::copy(name.begin(), name.end(), section.name.begin());
+  sections_.push_back(section);
+  open_section_ = true;
+}
+
+void SnapshotWriter::append_bytes(ElementType type, std::span<const std::byte> bytes) {
+  if (!open_section_ || type != sections_.back().type) throw std::logic_error("no open section of this type");
+  Section& section = sections_.back();
+  section.crc = crc32c(bytes, section.crc);
+  section.length += bytes.size();
+  write(bytes);
+}
+
+void SnapshotWriter::end() {
+  if (!open_section_) throw std::logic_error("no open section");
+  pad();
+  open_section_ = false;
+}
+
+void SnapshotWriter::pad() {
+  static constexpr std::array<std::byte, kAlignment> zeros{};
+  write(std::span(zeros).first(aligned(position_) - position_));
+}
+
+void SnapshotWriter::write(std::span<const std::byte> bytes) {
+  position_ += bytes.size();
+  if (buffer_.size() + bytes.size() > kBuffer) flush();
+  if (bytes.size() > kBuffer) {
+    write_through(bytes);
+  } else {
+    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+  }
+}
+
+void SnapshotWriter::write_through(std::span<const std::byte> bytes) {
+  if (file_ < 0) throw std::logic_error("the snapshot is already committed or has failed");
+  while (!bytes.empty()) {
+    const std::size_t piece = std::min(bytes.size(), kLargestTransfer);
+    const ssize_t done = retry([&] { return ::write(file_, bytes.data(), piece); });
+    if (done < 0) fail();
+    bytes = bytes.subspan(static_cast<std::size_t>(done));
+  }
+}
+
+void SnapshotWriter::flush() {
+  write_through(buffer_);
+  buffer_.clear();
+}
+
+void SnapshotWriter::commit() {
+  if (open_section_) throw std::logic_error("a section is still open");
+  Header header;
+  header.sections = static_cast<std::uint32_t>(sections_.size());
+  header.table_offset = position_;
+  const auto table = std::as_bytes(std::span(sections_));
+  header.table_crc = crc32c(table);
+  header.file_length = position_ + table.size();
+  header.header_crc = header_crc(header);
+  write(table);
+  flush();
+  if (lseek(file_, 0, SEEK_SET) < 0) fail();
+  write_through(std::as_bytes(std::span(&header, 1)));
+  if (sync_to_disk(file_) < 0) fail();
+  if (rename(temporary_.c_str(), path_.c_str()) < 0) fail();
+  const File written{std::exchange(file_, -1)};  // nothing to remove any more
+  // The name is on the disk when the folder is. Some file systems cannot sync folders and say EINVAL.
+  const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
+  const File parent{retry([&] { return open(folder.c_str(), O_RDONLY | O_CLOEXEC); })};
+  if (parent.descriptor < 0 || (sync_to_disk(parent.descriptor) < 0 && errno != EINVAL)) fail();
+}
+
+SnapshotReader::SnapshotReader(const std::filesystem::path& path) : path_(path) {
+  const File file{retry([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); })};
+  struct stat status{};
+  if (file.descriptor < 0 || fstat(file.descriptor, &status) < 0) fail_io("load", path);
+  if (S_ISDIR(status.st_mode)) {
+    errno = EISDIR;
+    fail_io("load", path);
+  }
+  if (!S_ISREG(status.st_mode)) fail("not a regular file");
+
+  // The header first: a foreign file, however large, is refused before it is read.
+  Header header{};
+  const std::size_t got = read_fully(file.descriptor, std::as_writable_bytes(std::span(&header, 1)), path);
+  if (got < sizeof(kMagic) || header.magic != kMagic) fail("not a recengine file");
+  if (got < sizeof(Header)) fail("cut inside the header");
+  if (header.version != kFormatVersion) {
+    fail("format version " + std::to_string(header.version) + ", or a damaged header; this build reads version " +
+         std::to_string(kFormatVersion));
+  }
+  if (header.header_crc != header_crc(header)) fail("damaged header (checksum)");
+  const auto length = static_cast<std::uint64_t>(status.st_size);
+  if (length != header.file_length) {
+    fail("its length is " + std::to_string(length) + " bytes, not " + std::to_string(header.file_length));
+  }
+  if (header.table_offset < sizeof(Header) || header.table_offset > length || header.table_offset % kAlignment != 0 ||
+      length - header.table_offset != header.sections * sizeof(Section)) {
+    fail("section table out of bounds");
+  }
+  file_ = Memory(length);
+  const std::span<std::byte> all(file_.data(), length);
+  std::memcpy(all.data(), &header, sizeof(Header));
+  if (read_fully(file.descriptor, all.subspan(sizeof(Header)), path) != length - sizeof(Header))
+    fail("cut while reading");
+
+  const auto table = all.subspan(header.table_offset);
+  if (header.table_crc != crc32c(table)) fail("damaged section table (checksum)");
+  sections_.resize(header.sections);
+  if (!table.empty()) std::memcpy(sections_.data(), table.data(), table.size());
+
+  // Sections follow each other, each from the next multiple of 64, with zeros between: nothing overlaps, nothing hides.
+  std::uint64_t position = sizeof(Header);
+  for (const Section& section : sections_) {
+    const std::string name(name_of(section));
+    if (!is_name(name)) fail("a section without a proper name");
+    if (section.offset != position || section.length > header.table_offset - position) {
+      fail("section '" + name + "' out of bounds");
+    }
+    const auto bytes = all.subspan(section.offset, section.length);
+    if (section.crc != crc32c(bytes)) fail("damaged section '" + name + "' (checksum)");
+    const std::uint64_t end = position + section.length;
+    position = aligned(end);  // not beyond the table, which begins at a multiple of 64 too
+    const auto padding = all.subspan(end, position - end);
+    if (std::any_of(padding.begin(), padding.end(), [](std::byte byte) { return byte != std::byte{0}; })) {
+      fail("damaged padding after section '" + name + "'");
+    }
+  }
+  if (position != header.table_offset) fail("bytes that belong to no section");
+}
+
+const Section* SnapshotReader::find(std::string_view name) const {
+  const auto at = std::find_if(sections_.begin(), sections_.end(),
+                               [name](const Section& section) { return name_of(section) == name; });
+  return at == sections_.end() ? nullptr : &*at;
+}
+
+std::span<const std::byte> SnapshotReader::section(std::string_view name) const {
+  const Section* section = find(name);
+  if (section == nullptr) fail("no section '" + std::string(name) + "'");
+  return {file_.data() + section->offset, section->length};
+}
+
+std::span<const std::byte> SnapshotReader::typed_section(std::string_view name, ElementType type,
+                                                         std::size_t size) const {
+  const std::span<const std::byte> bytes = section(name);
+  if (find(name)->type != type || bytes.size() % size != 0) {
+    fail("section '" + std::string(name) + "' is of another type");
+  }
+  return bytes;
+}
+
+void SnapshotReader::fail(std::string_view reason) const {
+  throw FormatError("cannot load " + path_.string() + ": " + std::string(reason));
+}
+
+}  // namespace recengine

@@ -1,0 +1,139 @@
+// The container of a saved engine: one file of named, checksummed sections. docs/file-format.md describes its bytes.
+//
+// A file appears under its name only when it is complete and on the disk; until then the old one stays. A reader hands
+// nothing out before all of the file has been checked.
+//
+// Errors: std::system_error for what the system refuses, FormatError for a file that is foreign, cut or damaged. Both
+// name the path.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <stdexcept>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "storage/memory.hpp"
+
+namespace recengine {
+
+class FormatError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+inline constexpr std::uint32_t kFormatVersion = 1;
+
+// What a section holds, so that no table is read as another type.
+enum class ElementType : std::uint32_t { kBytes, kInt64, kUint32, kUint64, kFloat32, kFloat64 };
+
+template <class T>
+constexpr ElementType element_type() {
+  if constexpr (std::is_same_v<T, std::byte> || std::is_same_v<T, char>)
+    return ElementType::kBytes;
+  else if constexpr (std::is_same_v<T, std::int64_t>)
+    return ElementType::kInt64;
+  else if constexpr (std::is_same_v<T, std::uint32_t>)
+    return ElementType::kUint32;
+  else if constexpr (std::is_same_v<T, std::uint64_t>)
+    return ElementType::kUint64;
+  else if constexpr (std::is_same_v<T, float>)
+    return ElementType::kFloat32;
+  else {
+    static_assert(std::is_same_v<T, double>, "no such element type");
+    return ElementType::kFloat64;
+  }
+}
+
+struct Section {
+  std::array<char, 16> name;  // padded with zeros
+  ElementType type;
+  std::uint32_t crc;     // CRC-32C of its bytes
+  std::uint64_t offset;  // from the start of the file, a multiple of 64
+  std::uint64_t length;  // in bytes
+};
+static_assert(sizeof(Section) == 40);
+
+class SnapshotWriter {
+ public:
+  // Opens a temporary file beside `path`.
+  explicit SnapshotWriter(std::filesystem::path path);
+  ~SnapshotWriter();  // without commit, removes the temporary file and leaves `path` as it was
+  SnapshotWriter(const SnapshotWriter&) = delete;
+  SnapshotWriter& operator=(const SnapshotWriter&) = delete;
+
+  // One section: a name of 1 to 16 printable ASCII characters, each name once (std::invalid_argument otherwise).
+  template <class T>
+  void add(std::string_view name, std::span<const T> values) {
+    begin<T>(name);
+    append(values);
+    end();
+  }
+
+  // The same piece by piece, for tables that don't lie in one run. Between begin and end, append only.
+  template <class T>
+  void begin(std::string_view name) {
+    begin_section(name, element_type<T>());
+  }
+  template <class T>
+  void append(std::span<const T> values) {
+    append_bytes(element_type<T>(), std::as_bytes(values));
+  }
+  void end();
+
+  // Puts the finished file on the disk and under its name. The writer is used up.
+  void commit();
+
+ private:
+  void begin_section(std::string_view name, ElementType type);
+  void append_bytes(ElementType type, std::span<const std::byte> bytes);
+  void write(std::span<const std::byte> bytes);
+  void write_through(std::span<const std::byte> bytes);
+  void pad();
+  void flush();
+  void abandon();
+  [[noreturn]] void fail();
+
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  int file_ = -1;
+  bool open_section_ = false;
+  std::uint64_t position_ = 0;     // the end of the file, what is buffered included
+  std::vector<std::byte> buffer_;  // the last bytes before position_, not yet given to the system
+  std::vector<Section> sections_;
+};
+
+class SnapshotReader {
+ public:
+  // Reads the file into memory (as much as it is long) and checks every byte of it.
+  explicit SnapshotReader(const std::filesystem::path& path);
+
+  bool has(std::string_view name) const { return find(name) != nullptr; }
+
+  // The section's bytes, 64-byte aligned, valid as long as the reader. FormatError if there is none of that name.
+  std::span<const std::byte> section(std::string_view name) const;
+
+  // The same as elements; FormatError also if it holds another type.
+  template <class T>
+  std::span<const T> array(std::string_view name) const {
+    const std::span<const std::byte> bytes = typed_section(name, element_type<T>(), sizeof(T));
+    return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
+  }
+
+  const std::vector<Section>& sections() const { return sections_; }
+
+ private:
+  const Section* find(std::string_view name) const;
+  std::span<const std::byte> typed_section(std::string_view name, ElementType type, std::size_t size) const;
+  [[noreturn]] void fail(std::string_view reason) const;
+
+  std::filesystem::path path_;
+  Memory file_;
+  std::vector<Section> sections_;
+};
+
+}  // namespace recengine

@@ -1,0 +1,25 @@
+"""recengine: an in-process engine for real-time recommendation.
+
+>>> from recengine import Engine
+>>> engine = Engine(dim=16, seed=0)
+>>> engine.learn_one("ann", "tea")
+>>> engine.learn_one("ann", "cup")
+>>> engine.recommend("ann", k=1, exclude=["cup"]).ids.tolist()
+['tea']
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from recengine._core import FormatError
+from recengine.engine import Engine
+from recengine.ranking import Ranking
+from recengine.system import info
+
+__all__ = ["Engine", "FormatError", "Ranking", "__version__", "info"]
+
+try:
+    __version__ = version("recengine")
+except PackageNotFoundError:  # run from a source tree
+    __version__ = "0+source"

@@ -1,0 +1,108 @@
+"""Columns as callers have them (lists, numpy, pandas, polars, Arrow) to columns as the core takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recengine import _core
+
+__all__ = ["id_column", "number_column", "seconds", "seconds_column"]
+
+
+def _arrow_array(column: Any) -> Any:
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise ImportError('Arrow columns need pyarrow: pip install "recengine[arrow]"') from error
+    chunked = pa.chunked_array(column)
+    if pa.types.is_dictionary(chunked.type):
+        chunked = chunked.cast(chunked.type.value_type)
+    return chunked
+
+
+def _arrow_ids(column: Any) -> Any:
+    import pyarrow as pa
+
+    chunked = _arrow_array(column)
+    kind = chunked.type
+    if chunked.null_count:
+        raise ValueError(f"ids must not be missing, but {chunked.null_count} of {len(chunked)} are")
+    if pa.types.is_integer(kind):
+        return chunked.to_numpy()
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise TypeError(f"ids must be str or int, not {kind}")
+    array = chunked.cast(pa.large_string()).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # combine_chunks of an empty column, in some versions
+        array = array.chunk(0) if array.num_chunks else pa.array([], pa.large_string())
+    _, offsets, data = array.buffers()
+    if len(array) == 0:
+        return []
+    starts = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    return _core.Utf8Column(np.frombuffer(data if data is not None else b"", dtype=np.uint8), starts)
+
+
+def id_column(column: Any) -> Any:
+    """A list, tuple, numpy array or `_core.Utf8Column` of ids, from any column of str or int. Never casts an id.
+
+    Raises TypeError for ids that are neither, ValueError for missing ones, ImportError if an Arrow column comes
+    without pyarrow.
+    """
+    if isinstance(column, (list, tuple, np.ndarray)):
+        return column
+    if hasattr(column, "to_numpy") and isinstance(getattr(column, "dtype", None), np.dtype):
+        return column.to_numpy()  # pandas: numpy inside
+    if hasattr(column, "__arrow_c_stream__"):
+        return _arrow_ids(column)
+    if hasattr(column, "__arrow_c_array__"):
+        import pyarrow as pa
+
+        return _arrow_ids(pa.array(column))
+    if hasattr(column, "to_numpy"):
+        return column.to_numpy()
+    return column
+
+
+def number_column(column: Any) -> Any:
+    """A column of numbers as something numpy reads; None stays None."""
+    if column is None or isinstance(column, (list, tuple, np.ndarray)):
+        return column
+    if hasattr(column, "to_numpy"):
+        return column.to_numpy()
+    if hasattr(column, "__arrow_c_stream__"):
+        return _arrow_array(column).to_numpy()
+    return column
+
+
+def seconds(timestamp: Any) -> float:
+    """Seconds since 1970 of a number, a `datetime64`, or a `datetime` (a naive one counts as UTC).
+
+    >>> seconds(np.datetime64("1970-01-02"))
+    86400.0
+    """
+    if isinstance(timestamp, (int, float, np.integer, np.floating)) and not isinstance(timestamp, bool):
+        return float(timestamp)
+    return float(seconds_column([timestamp])[0])
+
+
+def seconds_column(column: Any) -> npt.NDArray[np.float64]:
+    """Seconds since 1970, float64 (n,), of a column of numbers, `datetime64` or `datetime`.
+
+    Raises TypeError for other types; a missing time (NaT) becomes NaN, which the engine refuses.
+    """
+    array = np.asarray(number_column(column))
+    if array.dtype == object and len(array) > 0:
+        if getattr(array[0], "tzinfo", None) is not None:
+            return np.array([moment.timestamp() for moment in array], dtype=np.float64)
+        if hasattr(array[0], "isoformat") or isinstance(array[0], np.datetime64):
+            array = array.astype("datetime64[us]")
+    if array.dtype.kind == "M":
+        whole = array.astype("datetime64[us]")
+        out = whole.astype(np.int64) / 1e6
+        out[np.isnat(whole)] = np.nan
+        return np.asarray(out, dtype=np.float64)
+    if array.dtype.kind not in "iuf" and array.size > 0:
+        raise TypeError(f"timestamps must be numbers of seconds or datetime64, not {array.dtype}")
+    return array.astype(np.float64)

@@ -1,0 +1,590 @@
+"""The engine: learns from events, answers with rankings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from recengine import _core
+from recengine.columns import id_column, number_column, seconds, seconds_column
+from recengine.ranking import Ranking, padded
+from recengine.tables import Factors, Ids
+
+__all__ = ["Engine"]
+
+Id = str | int
+Objective = Literal["softmax", "bpr", "logistic", "squared"]
+
+# What each objective starts from where the caller says nothing: (learning_rate with Adagrad, with SGD, negatives).
+_DEFAULTS: dict[str, tuple[float, float, int]] = {
+    "softmax": (0.1, 0.05, 64),
+    "bpr": (0.1, 0.05, 1),
+    "logistic": (0.1, 0.05, 0),
+    "squared": (0.05, 0.01, 0),
+}
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, (str, int, np.integer))
+
+
+class Engine:
+    """A recommender that learns from each event and ranks, at once, over what it has learned.
+
+    The score of item i for user u is ``<x_u, q_i> + b_i``. The user's vector is composed when it is needed,
+    ``x_u = p_u + sum_t history_decay^t q_{h_t}``: a learned row, plus the rows of the last items, newest first, over
+    the same table that is ranked. Learning is stochastic gradient descent without locks (Hogwild, Niu et al. 2011).
+    Every method may be called from any number of threads.
+
+    Parameters
+    ----------
+    dim
+        Length of the embeddings.
+    objective
+        What an event teaches. ``"softmax"``: sampled softmax with logQ correction (Bengio and Senecal 2008; Yi et al.
+        2019). ``"bpr"``: Bayesian personalised ranking (Rendle et al. 2009). ``"logistic"``: binary cross-entropy on
+        labels 0 and 1. ``"squared"``: squared error of ratings with biases (Koren et al. 2009). Formulas:
+        docs/objectives.md.
+    seed
+        Same seed, same events, one thread, same kernels: bit-identical tables.
+    learning_rate, learning_rate_decay
+        Rate of the n-th event: ``learning_rate / (1 + learning_rate_decay * n)``. Default: by objective and optimizer.
+    optimizer
+        ``"adagrad"`` (row-wise, Duchi et al. 2011) or ``"sgd"``.
+    l2
+        Weight of the squared norm of the rows an event touches.
+    max_step
+        No coordinate moves further than this in one step (L-infinity clip).
+    init_scale
+        New rows are uniform in (-init_scale, init_scale); user rows start at zero if there is a history.
+    negatives
+        Items sampled against each positive. Default 64 for softmax, 1 for bpr, 0 for logistic (which then trusts its
+        labels).
+    recent_share
+        Softmax: the share of negatives drawn from the last 8,192 events instead of uniformly from all items.
+    history, history_decay
+        How many of the user's last items enter the user's vector, and the weight of each relative to the one after it.
+        ``history=0`` is plain factorisation.
+    popularity_half_life
+        Seconds after which an event counts half in the popularity ranking that unknown users get; ``math.inf``: never.
+    threads
+        Most threads a call may use; default: the processors of the machine. Can be changed later.
+
+    Raises
+    ------
+    ValueError
+        For a value out of range, naming it.
+
+    Examples
+    --------
+    >>> engine = Engine(dim=16, seed=0)
+    >>> for user, item in [("ann", "tea"), ("bob", "tea"), ("ann", "cup"), ("bob", "cup"), ("eve", "pen")]:
+    ...     engine.learn_one(user, item)
+    >>> ids, scores = engine.recommend("eve", k=2, exclude_seen=True)
+    >>> sorted(ids.tolist())
+    ['cup', 'tea']
+    >>> engine.recommend("nobody", k=1).ids.tolist()      # unknown users get what is popular
+    ['tea']
+    """
+
+    __slots__ = ("_core", "items", "users")
+
+    users: Ids
+    items: Ids
+
+    def __init__(
+        self,
+        *,
+        dim: int = 64,
+        objective: Objective = "softmax",
+        seed: int = 0,
+        learning_rate: float | None = None,
+        learning_rate_decay: float = 0.0,
+        optimizer: Literal["adagrad", "sgd"] = "adagrad",
+        l2: float = 0.0,
+        max_step: float = 1.0,
+        init_scale: float = 0.1,
+        negatives: int | None = None,
+        recent_share: float = 0.1,
+        history: int = 10,
+        history_decay: float = 0.5,
+        popularity_half_life: float = 14 * 86400.0,
+        threads: int | None = None,
+    ) -> None:
+        adagrad_rate, sgd_rate, default_negatives = _DEFAULTS.get(objective, (0.0, 0.0, 0))
+        if learning_rate is None:
+            learning_rate = sgd_rate if optimizer == "sgd" else adagrad_rate
+        core = _core.Engine(
+            {
+                "dim": dim,
+                "objective": objective,
+                "optimizer": optimizer,
+                "seed": seed,
+                "learning_rate": learning_rate,
+                "learning_rate_decay": learning_rate_decay,
+                "l2": l2,
+                "max_step": max_step,
+                "init_scale": init_scale,
+                "negatives": default_negatives if negatives is None else negatives,
+                "recent_share": recent_share,
+                "history": history,
+                "history_decay": history_decay,
+                "popularity_half_life": popularity_half_life,
+            }
+        )
+        if threads is not None:
+            core.threads = threads
+        self._adopt(core)
+
+    def _adopt(self, core: _core.Engine) -> None:
+        self._core = core
+        self.users = Ids(core, "user")
+        self.items = Ids(core, "item")
+
+    @classmethod
+    def from_factors(
+        cls,
+        user_ids: Any,
+        user_factors: npt.ArrayLike,
+        item_ids: Any,
+        item_factors: npt.ArrayLike,
+        user_bias: npt.ArrayLike | None = None,
+        item_bias: npt.ArrayLike | None = None,
+        *,
+        global_bias: float = 0.0,
+        **settings: Any,
+    ) -> Engine:
+        """An engine over the factors of another model, ready to serve and to learn on.
+
+        Parameters
+        ----------
+        user_ids, item_ids
+            Columns of n and m ids.
+        user_factors, item_factors
+            (n, dim) and (m, dim), taken as float32.
+        user_bias, item_bias
+            (n,) and (m,); `user_bias` and `global_bias` enter `predict` only: they change no ranking.
+        settings
+            As for the constructor; ``history`` is 0 unless given, so that the vectors are used as they are.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors([7], [[.1, .2, .3, .4]], [1], [[.5, .6, .7, .8]], [.5], objective="logistic")
+        >>> round(float(engine.score(7, [1])[0]), 4), round(engine.predict(7, 1), 4)
+        (0.7, 0.7685)
+        """
+        vectors = np.asarray(item_factors, dtype=np.float32)
+        if vectors.ndim != 2 or vectors.shape[1] == 0:
+            raise ValueError(f"item_factors must be of shape (m, dim), not {vectors.shape}")
+        engine = cls(**{"dim": vectors.shape[1], "history": 0, **settings})
+        engine.set_users(user_ids, user_factors, user_bias)
+        engine.set_items(item_ids, vectors, item_bias)
+        engine._core.global_bias = global_bias
+        return engine
+
+    # ---- learning
+
+    def learn_one(self, user: Id, item: Id, value: float = 1.0, weight: float = 1.0, timestamp: Any = None) -> None:
+        """Learns from one event; later calls, from any thread, see it.
+
+        Parameters
+        ----------
+        user, item
+            Ids, `int` (64-bit) or `str` (at most 512 bytes of UTF-8); new ones are added.
+        value
+            The rating (squared), the label 0 or 1 (logistic), or any positive number (softmax, bpr: the item was
+            chosen).
+        weight
+            At least 0; scales the step. 0 only records what the user did.
+        timestamp
+            Seconds, `datetime64` or `datetime`; omitted, it is the latest one seen.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before anything changes: for a value, weight, timestamp or id that is not valid.
+
+        Examples
+        --------
+        >>> engine = Engine(objective="squared", dim=8)
+        >>> engine.learn_one("ann", "tea", 4.0, timestamp=1.7e9)
+        >>> engine.stats()["events"]
+        1
+        """
+        if timestamp is None:
+            self._core.learn_one(user, item, value, weight)
+        else:
+            self._core.learn_one(user, item, value, weight, _finite_seconds(timestamp))
+
+    def learn_many(
+        self,
+        users: Any,
+        items: Any,
+        values: Any = None,
+        timestamps: Any = None,
+        weights: Any = None,
+        threads: int = 1,
+    ) -> None:
+        """Learns from a batch of events, in order: the same, bit for bit, as `learn_one` on each with ``threads=1``.
+
+        Parameters
+        ----------
+        users, items
+            Columns of n ids: lists, numpy arrays, pandas or polars columns, or anything with ``__arrow_c_stream__``.
+        values, timestamps, weights
+            Columns of n, each as in `learn_one`; omitted: 1, the latest timestamp seen, 1.
+        threads
+            Threads that learn at once, without locks, at most `Engine.threads`. The events of one user stay in order.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before the first event, if any is not valid.
+        KeyboardInterrupt
+            On Ctrl-C, between events; the message says how many were applied.
+
+        Examples
+        --------
+        >>> engine = Engine(objective="bpr", history=0, dim=8)
+        >>> engine.learn_many([1, 2, 1], [10, 10, 11], timestamps=np.array([0.0, 1.0, 2.0]))
+        >>> len(engine.users), len(engine.items)
+        (2, 2)
+        """
+        self._core.learn_many(
+            id_column(users),
+            id_column(items),
+            number_column(values),
+            None if timestamps is None else seconds_column(timestamps),
+            number_column(weights),
+            threads,
+        )
+
+    # ---- queries
+
+    def recommend(
+        self,
+        user: Any = None,
+        k: int = 10,
+        *,
+        history: Any = None,
+        exclude_seen: bool = False,
+        exclude: Any = None,
+        among: Any = None,
+    ) -> Ranking:
+        """The k best items for a user, for each of several users, or for a visitor known by a list of items only.
+
+        Parameters
+        ----------
+        user
+            An id, or a column of n ids. Unknown users get the popularity ranking: items by their events, older ones
+            counting less (`popularity_half_life`); its scores are the decayed counts.
+        k
+            At most this many results; fewer if fewer items match.
+        history
+            Instead of `user`: the visitor's items, oldest first. Unknown ones are ignored and counted in `stats`.
+        exclude_seen
+            Leave out what the user has had an event with.
+        exclude, among
+            Columns of items to leave out, or to choose from; unknown ones are ignored and counted in `stats`.
+
+        Returns
+        -------
+        Ranking
+            Exact; equal scores in the order in which the items came. Shapes (m,) or, for n users, (n, k).
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a negative `k`, both or neither of `user` and `history`, or ids of the wrong type.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors(["ann"], [[1.0, 0.0]], ["tea", "cup"], [[0.5, 1.0], [2.0, 0.0]])
+        >>> engine.recommend(["ann", "bob"], k=3).counts.tolist()
+        [2, 2]
+        >>> engine.recommend("ann", among=["tea"]).ids.tolist()
+        ['tea']
+        """
+        excluded = None if exclude is None else id_column(exclude)
+        candidates = None if among is None else id_column(among)
+        if user is None:
+            if history is None:
+                raise ValueError("recommend needs a user or a history")
+            ids, scores = self._core.recommend_history(id_column(history), k, exclude_seen, excluded, candidates)
+        elif history is not None:
+            raise ValueError("recommend takes a user or a history, not both")
+        elif _is_id(user):
+            ids, scores = self._core.recommend(user, k, exclude_seen, excluded, candidates)
+        else:
+            users = id_column(user)
+            return padded(*self._core.recommend_many(users, k, exclude_seen, excluded, candidates), k)
+        return Ranking(ids, scores, len(ids))
+
+    def score(self, user: Id, items: Any) -> npt.NDArray[np.float32]:
+        """``<x_u, q_i> + b_i`` of each of n items, float32 (n,). An unknown user has a zero vector.
+
+        Raises KeyError naming the first unknown item.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors(["ann"], [[1.0, 2.0]], ["tea"], [[3.0, 4.0]])
+        >>> engine.score("ann", ["tea"]).tolist()
+        [11.0]
+        """
+        return self._core.score(user, id_column(items))
+
+    def rank(self, user: Id, items: Any) -> Ranking:
+        """These items, each once, as `recommend` would order and score them.
+
+        Raises KeyError naming the first unknown item.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors(["ann"], [[1.0, 0.0]], ["tea", "cup"], [[0.5, 1.0], [2.0, 0.0]])
+        >>> engine.rank("ann", ["tea", "cup"]).ids.tolist()
+        ['cup', 'tea']
+        """
+        ids, scores = self._core.rank(user, id_column(items))
+        return Ranking(ids, scores, len(ids))
+
+    def predict(self, user: Id, item: Any) -> Any:
+        """The probability (logistic: ``sigmoid(score + b_u + b)``) or rating (squared: ``score + b_u + mean``) of an
+        item.
+
+        One id gives a float, a column of n ids float32 (n,). An unknown user has no vector and no bias.
+
+        Raises ValueError for other objectives, KeyError naming the first unknown item.
+
+        Examples
+        --------
+        >>> factors = [1], [[1.0]], [2], [[3.0]], [0.25], [0.5]
+        >>> engine = Engine.from_factors(*factors, objective="squared", global_bias=0.25)
+        >>> engine.predict(1, 2)
+        4.0
+        """
+        if _is_id(item):
+            return float(self._core.predict(user, [item])[0])
+        return self._core.predict(user, id_column(item))
+
+    def similar_items(self, item: Id, k: int = 10) -> Ranking:
+        """The k other items whose vectors point the same way; scores are cosines.
+
+        Raises KeyError for an unknown item.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors([1], [[1.0, 0.0]], ["a", "b", "c"], [[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
+        >>> engine.similar_items("a", k=1)
+        Ranking(b: 1)
+        """
+        ids, scores = self._core.similar_items(item, k)
+        return Ranking(ids, scores, len(ids))
+
+    def search(
+        self,
+        vector: npt.ArrayLike,
+        k: int = 10,
+        *,
+        metric: Literal["ip", "cosine"] = "ip",
+        exclude: Any = None,
+        among: Any = None,
+    ) -> Ranking:
+        """The k best items for a query vector (dim,): ``<vector, q_i> + b_i`` ("ip"), or the cosine to ``q_i``.
+
+        Raises ValueError for a vector of another shape or with NaN or infinity in it.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors([1], [[0.0, 0.0]], [10, 11], [[1.0, 0.0], [0.0, 1.0]])
+        >>> engine.search([0.5, 2.0], k=1)
+        Ranking(11: 2)
+        """
+        if metric not in ("ip", "cosine"):
+            raise ValueError(f"metric must be 'ip' or 'cosine', not {metric!r}")
+        ids, scores = self._core.search(
+            np.asarray(vector, dtype=np.float32),
+            metric == "cosine",
+            k,
+            None if exclude is None else id_column(exclude),
+            None if among is None else id_column(among),
+        )
+        return Ranking(ids, scores, len(ids))
+
+    # ---- rows
+
+    def user_vector(self, user: Any) -> npt.NDArray[np.float32]:
+        """The vector a query of this user would use now: (dim,) for an id, (n, dim) for a column. A copy. KeyError if
+        unknown.
+        """
+        if _is_id(user):
+            return self._core.user_vectors([user]).reshape(-1)
+        return self._core.user_vectors(id_column(user))
+
+    def item_vector(self, item: Any) -> npt.NDArray[np.float32]:
+        """The row of an item: (dim,) for an id, (n, dim) for a column. A copy. KeyError if unknown.
+
+        >>> Engine.from_factors([1], [[0.0, 0.0]], [10], [[1.0, 2.0]]).item_vector(10).tolist()
+        [1.0, 2.0]
+        """
+        if _is_id(item):
+            return self._core.item_vectors([item]).reshape(-1)
+        return self._core.item_vectors(id_column(item))
+
+    def set_users(self, ids: Any, vectors: npt.ArrayLike, biases: npt.ArrayLike | None = None) -> None:
+        """Sets the learned rows (n, dim) of n users, and their biases (n,) if given; new users are added.
+
+        Raises ValueError, before anything changes, for another shape or a value that is not finite.
+        """
+        self._core.set_users(id_column(ids), np.asarray(vectors, dtype=np.float32), number_column(biases))
+
+    def set_items(self, ids: Any, vectors: npt.ArrayLike, biases: npt.ArrayLike | None = None) -> None:
+        """Sets the rows (n, dim) of n items, and their biases (n,) if given; new items are added.
+
+        Raises ValueError, before anything changes, for another shape or a value that is not finite.
+
+        >>> engine = Engine(dim=2)
+        >>> engine.set_items(["tea"], [[1.0, 2.0]])
+        >>> "tea" in engine.items
+        True
+        """
+        self._core.set_items(id_column(ids), np.asarray(vectors, dtype=np.float32), number_column(biases))
+
+    def remove_users(self, ids: Any) -> None:
+        """Forgets users. KeyError naming the first unknown one, before anything changes."""
+        self._core.remove_users(_id_or_column(ids))
+
+    def remove_items(self, ids: Any) -> None:
+        """Removes items: no ranking that starts later holds them. KeyError naming the first unknown one, before
+        anything changes.
+
+        >>> engine = Engine.from_factors([1], [[1.0]], [10, 11], [[1.0], [2.0]])
+        >>> engine.remove_items(11)
+        >>> engine.recommend(1).ids.tolist()
+        [10]
+        """
+        self._core.remove_items(_id_or_column(ids))
+
+    def factors(self) -> Factors:
+        """Everything learned: ids, vectors (n, dim) and biases (n,) of users and items, and the global bias. Copies.
+
+        User vectors are the learned rows alone; `user_vector` adds the history.
+
+        >>> Engine.from_factors([1], [[1.0]], [10, 11], [[1.0], [2.0]]).factors().item_ids.tolist()
+        [10, 11]
+        """
+        return Factors(*self._core.user_factors(), *self._core.item_factors(), self._core.global_bias)
+
+    # ---- files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything to one checksummed file: `load` gives an engine that goes on bit for bit as this one would.
+
+        The file is a point in time: learning waits while it is written, queries go on. It is written beside `path`
+        and moved there when it is complete and on disk.
+
+        Raises OSError if it cannot be written; `path` is then as it was.
+        """
+        self._core.save(os.fspath(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Engine:
+        """The engine that `save` wrote.
+
+        Raises
+        ------
+        FormatError
+            (a ValueError) if the file is not one of recengine's, cut short, or damaged.
+        OSError
+            If it cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> engine = Engine.from_factors(["ann"], [[1.0, 0.0]], ["tea", "cup"], [[0.5, 1.0], [2.0, 0.0]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     engine.save(pathlib.Path(folder) / "engine")
+        ...     again = Engine.load(pathlib.Path(folder) / "engine")
+        >>> again.recommend("ann", k=1)
+        Ranking(cup: 2)
+        """
+        engine = cls.__new__(cls)
+        engine._adopt(_core.Engine.load(os.fspath(path)))
+        return engine
+
+    # ---- running settings and statistics
+
+    @property
+    def learning_rate(self) -> float:
+        """The base learning rate; may be set while the engine runs. ValueError unless finite and at least 0."""
+        return self._core.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._core.learning_rate = rate
+
+    @property
+    def threads(self) -> int:
+        """The most threads one call may use; may be set while the engine runs. ValueError unless 1 to 1024."""
+        return self._core.threads
+
+    @threads.setter
+    def threads(self, threads: int) -> None:
+        self._core.threads = threads
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All hyper-parameters of this engine, as the constructor takes them.
+
+        >>> Engine(dim=32).settings["dim"]
+        32
+        """
+        return {**self._core.settings(), "learning_rate": self.learning_rate, "threads": self.threads}
+
+    def stats(self) -> dict[str, Any]:
+        """Counters, latencies (microseconds, percentiles within 9 %), memory (bytes), and the kernels in use.
+
+        >>> sorted(Engine().stats())[:4]
+        ['events', 'ignored_ids', 'items', 'kernels']
+        """
+        return self._core.stats()
+
+    def __repr__(self) -> str:
+        settings = self._core.settings()
+        return (
+            f"Engine(objective={settings['objective']!r}, dim={settings['dim']}, "
+            f"users={len(self.users)}, items={len(self.items)}, events={self.stats()['events']})"
+        )
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        figures = {**self.stats(), **self.settings}
+        shown = (
+            "objective",
+            "dim",
+            "users",
+            "items",
+            "events",
+            "queries",
+            "optimizer",
+            "learning_rate",
+            "kernels",
+            "threads",
+        )
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(str(figures[name]))}</td></tr>" for name in shown)
+        return f"<table><caption>recengine.Engine</caption><tbody>{rows}</tbody></table>"
+
+
+def _finite_seconds(timestamp: Any) -> float:
+    moment = seconds(timestamp)
+    if moment - moment != 0.0:  # NaN or infinity; NaN would mean "omitted" to the core
+        raise ValueError(f"timestamp must be a finite number of seconds, not {timestamp}")
+    return moment
+
+
+def _id_or_column(ids: Any) -> Sequence[Any] | Any:
+    return [ids] if _is_id(ids) else id_column(ids)
