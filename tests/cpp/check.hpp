@@ -1,0 +1,32 @@
+// Checks for the plain C++ test programs: the first failure prints its place and exits with status 1.
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+namespace recengine::check {
+
+[[noreturn]] inline void fail(const char* file, int line, const char* what) {
+  std::fprintf(stderr, "%s:%d: failed: %s\n", file, line, what);
+  std::exit(1);
+}
+
+}  // namespace recengine::check
+
+#define CHECK(...) ((__VA_ARGS__) ? static_cast<void>(0) : ::recengine::check::fail(__FILE__, __LINE__, #__VA_ARGS__))
+
+// Both values are finite and differ by no more than `tolerance`.
+#define CHECK_NEAR(actual, expected, tolerance) CHECK(std::abs((actual) - (expected)) <= (tolerance))
+
+// `expression` throws `Type` or a type derived from it.
+#define CHECK_THROWS(Type, ...)                                                              \
+  do {                                                                                       \
+    bool threw = false;                                                                      \
+    try {                                                                                    \
+      static_cast<void>(__VA_ARGS__);                                                        \
+    } catch (const Type&) {                                                                  \
+      threw = true;                                                                          \
+    }                                                                                        \
+    if (!threw) ::recengine::check::fail(__FILE__, __LINE__, #__VA_ARGS__ " throws " #Type); \
+  } while (false)

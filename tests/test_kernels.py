@@ -1,0 +1,161 @@
+"""The kernels of every instruction set of the machine, through the compiled module, against numpy in float64."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import recengine
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from recengine import _core
+
+Floats = NDArray[np.float32]
+UNIT_ROUNDOFF = 2.0**-24
+DIMENSIONS = st.integers(1, 1024)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def gamma(terms: int) -> float:
+    """Bound on the relative error of a sum of `terms` rounded terms in any order (Higham 2002, 3.1)."""
+    return terms * UNIT_ROUNDOFF / (1 - terms * UNIT_ROUNDOFF)
+
+
+def normal(rng: np.random.Generator, *shape: int) -> Floats:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+@pytest.fixture(autouse=True)
+def automatic_choice() -> Iterator[None]:
+    yield
+    _core.select_kernels("")
+
+
+every_kernel = pytest.mark.parametrize("name", _core.available_kernels())
+
+
+@every_kernel
+@given(dim=DIMENSIONS, num_queries=st.integers(0, 9), count=st.integers(0, 33), with_bias=st.booleans(), seed=SEEDS)
+def test_scan(name: str, dim: int, num_queries: int, count: int, with_bias: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    queries, rows = normal(rng, num_queries, dim), normal(rng, count, dim)
+    bias = normal(rng, count) if with_bias else None
+    _core.select_kernels(name)
+
+    scores = _core.kernel_scan(queries, rows, bias)
+
+    wide_queries, wide_rows = queries.astype(np.float64), rows.astype(np.float64)
+    wide_bias = np.zeros(count) if bias is None else bias.astype(np.float64)
+    magnitudes = np.abs(wide_queries) @ np.abs(wide_rows).T + np.abs(wide_bias)
+    assert scores.dtype == np.float32
+    assert scores.shape == (num_queries, count)
+    assert np.all(np.abs(scores - (wide_queries @ wide_rows.T + wide_bias)) <= gamma(dim + 17) * magnitudes)
+
+
+@every_kernel
+@given(dim=DIMENSIONS, num_queries=st.integers(2, 9), count=st.integers(1, 33), seed=SEEDS)
+def test_scan_of_many_equals_scans_of_one(name: str, dim: int, num_queries: int, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    queries, rows, bias = normal(rng, num_queries, dim), normal(rng, count, dim), normal(rng, count)
+    _core.select_kernels(name)
+    together = _core.kernel_scan(queries, rows, bias)
+    alone = np.concatenate([_core.kernel_scan(query[None], rows, bias) for query in queries])
+    np.testing.assert_array_equal(together, alone)
+
+
+def expected_step(
+    row: Floats, x: Floats, slope: float, rate: float, l2: float, clip: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The row after the step, and by how much float32 may miss it."""
+    wide_row = row.astype(np.float64)
+    of_x, of_row = rate * slope * x.astype(np.float64), rate * l2 * wide_row
+    expected = wide_row - np.clip(of_x + of_row, -clip, clip)
+    tolerance = gamma(4) * (np.abs(of_x) + np.abs(of_row)) + 2 * UNIT_ROUNDOFF * np.abs(expected)
+    return expected, tolerance + np.finfo(np.float32).tiny
+
+
+@every_kernel
+@given(
+    dim=DIMENSIONS,
+    slope=st.floats(-2, 2, width=32),
+    rate=st.floats(0, 1, width=32),
+    l2=st.sampled_from([0.0, 0.0078125, 0.5]),
+    clip=st.sampled_from([0.03125, 0.5, 1024.0]),
+    seed=SEEDS,
+)
+def test_steps(name: str, dim: int, slope: float, rate: float, l2: float, clip: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    row, x = normal(rng, dim), normal(rng, dim)
+    before = row.copy()
+    _core.select_kernels(name)
+
+    stepped, gradient = _core.kernel_step_candidate(row, x, slope, rate, l2, clip)
+    walked = _core.kernel_step_row(row, x, slope, rate, l2, clip)
+
+    expected, tolerance = expected_step(before, x, slope, rate, l2, clip)
+    assert np.all(np.abs(stepped - expected) <= tolerance)
+    assert np.all(np.abs(walked - expected) <= tolerance)
+    wide_gradient = slope * before.astype(np.float64)
+    assert np.all(np.abs(gradient - wide_gradient) <= UNIT_ROUNDOFF * np.abs(wide_gradient) + np.finfo(np.float32).tiny)
+    np.testing.assert_array_equal(row, before)
+
+
+@every_kernel
+@given(
+    dim=DIMENSIONS,
+    hostile=st.lists(st.floats(width=32), min_size=1, max_size=8),
+    slope=st.floats(width=32),
+    rate=st.floats(width=32),
+    l2=st.floats(width=32),
+    clip=st.floats(0, 1024, width=32),
+    seed=SEEDS,
+)
+def test_rows_stay_finite(
+    name: str, dim: int, hostile: list[float], slope: float, rate: float, l2: float, clip: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    row, x = normal(rng, dim), normal(rng, dim)
+    x[rng.integers(0, dim, len(hostile))] = hostile
+    _core.select_kernels(name)
+    stepped, _ = _core.kernel_step_candidate(row, x, slope, rate, l2, clip)
+    for after in (stepped, _core.kernel_step_row(row, x, slope, rate, l2, clip)):
+        assert np.all(np.isfinite(after))
+        moved = np.abs(after.astype(np.float64) - row)
+        assert np.all(moved <= clip + UNIT_ROUNDOFF * np.abs(after.astype(np.float64)))
+
+
+def test_selection() -> None:
+    names = _core.available_kernels()
+    assert names
+    assert set(names) <= {"avx512", "avx2", "baseline", "neon"}
+    for name in names:
+        _core.select_kernels(name)
+        assert _core.active_kernels() == name
+    with pytest.raises(ValueError, match=f"'nonsense'.*{', '.join(names)}"):
+        _core.select_kernels("nonsense")
+    assert _core.active_kernels() == names[-1]
+
+
+def in_new_process(kernels: str, code: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "RECENGINE_KERNELS": kernels, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+@every_kernel
+def test_environment_forces_kernels(name: str) -> None:
+    result = in_new_process(name, "import recengine; print(recengine.info()['kernels'])")
+    assert result.stdout.strip() == name, result.stderr
+
+
+def test_unknown_kernels_in_environment() -> None:
+    names = ", ".join(recengine.info()["kernels_available"])
+    result = in_new_process("nonsense", "import recengine; recengine.Engine()")
+    assert result.returncode != 0
+    assert f"ValueError: RECENGINE_KERNELS: no kernels named 'nonsense' on this machine; valid names: {names}" in (
+        result.stderr
+    )
