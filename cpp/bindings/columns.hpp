@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/ids.hpp"
@@ -57,8 +58,11 @@ class NumberColumn {
  public:
   NumberColumn(py::handle object, std::size_t length, const char* what) {
     if (object.is_none()) return;
-    array_ = Array::ensure(object);
-    if (!*array_) {
+    const py::array given = py::array::ensure(object);
+    // Texts, dates and the like are refused, though numpy would cast them.
+    if (given && std::string_view("fiubO").find(given.dtype().kind()) != std::string_view::npos)
+      array_ = Array::ensure(given);
+    if (!array_ || !*array_) {
       PyErr_Clear();
       throw py::type_error(message(what, " must be numbers"));
     }

@@ -11,17 +11,22 @@ namespace recengine::bindings {
 
 class PythonInterrupt : public Interrupt {
  public:
-  // Looks every 20 ms; taking the GIL more often would cost more than the loops do. Once true, the exception is set.
+  // Looks every 20 ms, the first time 20 ms after it was first asked: taking the GIL more often would cost more than
+  // the loops do, and short calls never look at all. Once true, the exception is set.
   bool requested() override {
-    const auto now = std::chrono::steady_clock::now();
+    const auto now = Clock::now();
+    if (next_look_ == Clock::time_point{}) next_look_ = now + kPause;
     if (now < next_look_) return false;
-    next_look_ = now + std::chrono::milliseconds(20);
+    next_look_ = now + kPause;
     const pybind11::gil_scoped_acquire gil;
     return PyErr_CheckSignals() != 0;
   }
 
  private:
-  std::chrono::steady_clock::time_point next_look_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::milliseconds kPause{20};
+
+  Clock::time_point next_look_{};
 };
 
 }  // namespace recengine::bindings

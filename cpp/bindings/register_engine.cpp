@@ -18,19 +18,47 @@ namespace {
 
 using Vectors = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
+std::string shown(py::handle object) { return py::str(py::repr(object)); }
+
+std::uint64_t to_integer(const py::dict& values, const char* name, std::uint64_t most) {
+  const py::object value = values[name];
+  const auto index =
+      PyBool_Check(value.ptr()) ? py::object() : py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) {
+    PyErr_Clear();
+    throw py::type_error(message(name, " must be an int, not ", shown(value)));
+  }
+  int overflow = 0;
+  const long long number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow != 0 || number < 0 || static_cast<std::uint64_t>(number) > most) {
+    throw py::value_error(message(name, " must be between 0 and ", most, ", not ", shown(value)));
+  }
+  return static_cast<std::uint64_t>(number);
+}
+
+double to_number(const py::dict& values, const char* name) {
+  const py::object value = values[name];
+  const double number = PyUnicode_Check(value.ptr()) ? -1 : PyFloat_AsDouble(value.ptr());
+  if (PyUnicode_Check(value.ptr()) || PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw py::type_error(message(name, " must be a number, not ", shown(value)));
+  }
+  return number;
+}
+
+std::string to_text(const py::dict& values, const char* name) {
+  const py::object value = values[name];
+  if (!PyUnicode_Check(value.ptr())) throw py::type_error(message(name, " must be a str, not ", shown(value)));
+  return py::cast<std::string>(value);
+}
+
 Settings to_settings(const py::dict& values) {
   Settings settings;
-  const auto integer = [&values](const char* name, std::uint64_t most) {
-    const auto value = py::cast<std::int64_t>(values[name]);
-    if (value < 0 || static_cast<std::uint64_t>(value) > most) {
-      throw py::value_error(message(name, " must be between 0 and ", most, ", not ", value));
-    }
-    return static_cast<std::uint64_t>(value);
-  };
-  const auto number = [&values](const char* name) { return py::cast<float>(values[name]); };
+  const auto integer = [&values](const char* name, std::uint64_t most) { return to_integer(values, name, most); };
+  const auto number = [&values](const char* name) { return static_cast<float>(to_number(values, name)); };
   settings.dim = integer("dim", kMaxDim);
-  settings.objective = parse_objective(py::cast<std::string>(values["objective"]));
-  settings.optimizer = parse_optimizer(py::cast<std::string>(values["optimizer"]));
+  settings.objective = parse_objective(to_text(values, "objective"));
+  settings.optimizer = parse_optimizer(to_text(values, "optimizer"));
   settings.seed = integer("seed", std::numeric_limits<std::int64_t>::max());
   settings.learning_rate = number("learning_rate");
   settings.learning_rate_decay = number("learning_rate_decay");
@@ -41,7 +69,7 @@ Settings to_settings(const py::dict& values) {
   settings.recent_share = number("recent_share");
   settings.history = static_cast<std::uint32_t>(integer("history", kMaxHistory));
   settings.history_decay = number("history_decay");
-  settings.popularity_half_life = py::cast<double>(values["popularity_half_life"]);
+  settings.popularity_half_life = to_number(values, "popularity_half_life");
   return settings;
 }
 
@@ -103,6 +131,8 @@ py::array_t<std::int64_t> to_counts(const std::vector<std::size_t>& counts) {
 // Runs without the GIL; the interrupt takes it back when it looks for signals.
 template <class Work>
 auto released(Work work) {
+  PythonInterrupt interrupt;
+  const InterruptScope scope(interrupt);
   const py::gil_scoped_release release;
   return work();
 }
@@ -126,9 +156,14 @@ void learn_many(Engine& engine, py::handle users, py::handle items, py::handle v
   const NumberColumn<double> timestamp_column(timestamps, size, "timestamps");
   const EventColumns events{user_ids.span(), item_ids.span(), value_column.data(), weight_column.data(),
                             timestamp_column.data()};
-  PythonInterrupt interrupt;
   const auto wanted = std::min(static_cast<std::size_t>(threads), engine.threads());
-  const std::size_t applied = released([&] { return engine.learn_many(events, wanted, &interrupt); });
+  const std::size_t applied = released([&] {
+    try {
+      return engine.learn_many(events, wanted);
+    } catch (const Interrupted&) {  // before the first event
+      return std::size_t{0};
+    }
+  });
   if (PyErr_Occurred() == nullptr) return;
   if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
     PyErr_Clear();
@@ -141,24 +176,21 @@ py::tuple recommend(Engine& engine, py::handle user, py::ssize_t k, bool exclude
                     py::handle among) {
   const Id id = to_id(user, "user");
   const Options options(k, exclude_seen, exclude, among);
-  PythonInterrupt interrupt;
-  return to_ranking(released([&] { return engine.recommend(id, options.value(), &interrupt); }));
+  return to_ranking(released([&] { return engine.recommend(id, options.value()); }));
 }
 
 py::tuple recommend_history(Engine& engine, py::handle history, py::ssize_t k, bool exclude_seen, py::handle exclude,
                             py::handle among) {
   const IdColumn items(history, "item");
   const Options options(k, exclude_seen, exclude, among);
-  PythonInterrupt interrupt;
-  return to_ranking(released([&] { return engine.recommend_history(items.span(), options.value(), &interrupt); }));
+  return to_ranking(released([&] { return engine.recommend_history(items.span(), options.value()); }));
 }
 
 py::tuple recommend_many(Engine& engine, py::handle users, py::ssize_t k, bool exclude_seen, py::handle exclude,
                          py::handle among) {
   const IdColumn ids(users, "user");
   const Options options(k, exclude_seen, exclude, among);
-  PythonInterrupt interrupt;
-  const Rankings rankings = released([&] { return engine.recommend_many(ids.span(), options.value(), &interrupt); });
+  const Rankings rankings = released([&] { return engine.recommend_many(ids.span(), options.value()); });
   return py::make_tuple(from_ids(rankings.ids), to_array(rankings.scores), to_counts(rankings.counts));
 }
 
@@ -167,16 +199,14 @@ py::tuple search(Engine& engine, const Vectors& vector, bool cosine, py::ssize_t
   if (vector.ndim() != 1)
     throw py::value_error(message("vector must be one-dimensional, not of shape ", shape_of(vector)));
   const Options options(k, false, exclude, among);
-  PythonInterrupt interrupt;
   const std::span<const float> view(vector.data(), static_cast<std::size_t>(vector.size()));
-  return to_ranking(released([&] { return engine.search(view, cosine, options.value(), &interrupt); }));
+  return to_ranking(released([&] { return engine.search(view, cosine, options.value()); }));
 }
 
 py::tuple similar_items(Engine& engine, py::handle item, py::ssize_t k) {
   const Id id = to_id(item, "item");
   const Options options(k, false, py::none(), py::none());
-  PythonInterrupt interrupt;
-  return to_ranking(released([&] { return engine.similar_items(id, options.value().k, &interrupt); }));
+  return to_ranking(released([&] { return engine.similar_items(id, options.value().k); }));
 }
 
 // set_users and set_items

@@ -4,6 +4,9 @@
 // every later call sees. Learning goes on while others learn and query; remove_items, remove_users and save pause
 // learners, not queries.
 //
+// Long calls stop where the thread's Interrupt asks for it (storage/interrupt.hpp): reading ones and save throw
+// Interrupted, learn_many returns how far it came, set_users and set_items keep the rows they have set.
+//
 // Errors: bad input throws std::invalid_argument (WrongIdKind, UnknownId where they say more) before anything changes.
 #pragma once
 
@@ -24,9 +27,10 @@
 #include "learner/settings.hpp"
 #include "retrieval/selection.hpp"
 #include "retrieval/top_k.hpp"
-#include "storage/interrupt.hpp"
 
 namespace recengine {
+
+class SnapshotReader;
 
 inline constexpr double kLatest = std::numeric_limits<double>::quiet_NaN();  // "the latest timestamp seen"
 
@@ -80,17 +84,17 @@ class Engine {
   // --- learning (engine_learn.cpp)
   void learn_one(const Id& user, const Id& item, float value, float weight, double timestamp);
   // Events of one user stay in order and on one thread. Returns how many were applied: all, unless interrupted.
-  std::size_t learn_many(const EventColumns& events, std::size_t threads, Interrupt* interrupt);
+  std::size_t learn_many(const EventColumns& events, std::size_t threads);
 
   // --- queries (engine_query.cpp)
-  Rankings recommend(const Id& user, const QueryOptions& options, Interrupt* interrupt);
-  Rankings recommend_history(const IdSpan& history, const QueryOptions& options, Interrupt* interrupt);
-  Rankings recommend_many(const IdSpan& users, const QueryOptions& options, Interrupt* interrupt);
+  Rankings recommend(const Id& user, const QueryOptions& options);
+  Rankings recommend_history(const IdSpan& history, const QueryOptions& options);
+  Rankings recommend_many(const IdSpan& users, const QueryOptions& options);
   std::vector<float> score(const Id& user, const IdSpan& items);
   Rankings rank(const Id& user, const IdSpan& items);
   std::vector<float> predict(const Id& user, const IdSpan& items);
-  Rankings similar_items(const Id& item, std::size_t k, Interrupt* interrupt);
-  Rankings search(std::span<const float> vector, bool cosine, const QueryOptions& options, Interrupt* interrupt);
+  Rankings similar_items(const Id& item, std::size_t k);
+  Rankings search(std::span<const float> vector, bool cosine, const QueryOptions& options);
 
   // --- rows (engine_rows.cpp)
   std::vector<float> user_vectors(const IdSpan& users);  // size x dim, as composed for a query
@@ -129,7 +133,8 @@ class Engine {
 
   void check_event(float value, float weight) const;
   void check_event_columns(const EventColumns& events) const;
-  void learn_share(Batch& batch, std::size_t share, Interrupt* interrupt);
+  void learn_share(Batch& batch, std::size_t share);
+  void learn_block(Batch& batch, const std::vector<std::size_t>& block);
   void saw_timestamp(double timestamp);
   double latest_timestamp() const;
 
@@ -143,7 +148,7 @@ class Engine {
   std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
   std::size_t capped(std::size_t k) const;
   std::vector<Scored<float>> retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
-                                      const Resolved& resolved, Interrupt* interrupt);
+                                      const Resolved& resolved);
   std::vector<Scored<float>> most_popular(std::size_t k, const Selection& selection, const Resolved& resolved);
   void append(Rankings& rankings, const std::vector<Scored<float>>& best) const;
   void recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
@@ -153,13 +158,15 @@ class Engine {
                 std::string_view what);
   FactorTable factors_of(const EmbeddingTable& table);
   void sweep_removed();
+  static std::unique_ptr<Engine> load_from(const SnapshotReader& file);
 
   const Settings settings_;
   EpochDomain domain_;  // outlives what retires into it
   Model model_;
   Learner learner_;
   std::atomic<std::size_t> threads_;
-  std::atomic<std::uint64_t> events_{0};  // also the next event's sequence number
+  std::atomic<std::uint64_t> events_{0};    // applied
+  std::atomic<std::uint64_t> sequence_{0};  // the next event's number: ahead of events_ while batches are under way
   std::atomic<std::uint64_t> queries_{0};
   std::atomic<std::uint64_t> ignored_ids_{0};
   std::atomic<double> latest_timestamp_;  // NaN: none yet

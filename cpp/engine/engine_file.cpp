@@ -7,6 +7,7 @@
 #include "engine/engine.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
+#include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 #include "storage/snapshot.hpp"
 
@@ -19,9 +20,15 @@ void add(SnapshotWriter& file, const std::string& name, const std::vector<T>& va
   file.add<T>(name, std::span<const T>(values));
 }
 
+// Thrown where a section holds what no engine wrote; load adds the file's name.
+class Damage : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 template <class... Parts>
 void require(bool condition, const Parts&... what) {
-  if (!condition) throw FormatError(message("damaged engine file: ", what...));
+  if (!condition) throw Damage(message(what...));
 }
 
 template <class T>
@@ -90,6 +97,7 @@ void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTa
   file.begin<float>(name + ".vectors");
   AlignedFloats padded(table.stride());
   for (const Row row : rows) {
+    check_interrupt();
     active_kernels().load(padded.data(), table.rows.row(row), padded.size());
     file.append(std::span<const float>(padded).first(table.dim()));
   }
@@ -140,6 +148,7 @@ std::vector<Row> load_table(const SnapshotReader& file, const std::string& name,
   if (kind != IdKind::kNone) table.ids.claim_kind(kind);
   AlignedFloats padded(table.stride(), 0.0f);
   for (std::size_t k = 0; k < size; ++k) {
+    check_interrupt();
     const Row slot = slots[k];
     try {
       if (kind == IdKind::kString) validate_id(ids.string_at(k));
@@ -161,6 +170,7 @@ void save_user_state(SnapshotWriter& file, const UserState& state, const std::ve
   std::vector<Row> history, seen;
   std::vector<std::uint64_t> history_ends, seen_ends;
   for (const Row user : users) {
+    check_interrupt();
     state.for_each_entry(user, [&history](Row entry) { history.push_back(entry); });
     history_ends.push_back(history.size());
     const auto first = static_cast<std::ptrdiff_t>(seen.size());
@@ -183,6 +193,7 @@ void load_user_state(const SnapshotReader& file, UserState& state, const std::ve
             ".ends are out of order");
     std::size_t next = 0;
     for (std::size_t u = 0; u < users.size(); ++u) {
+      check_interrupt();
       require(name != "history" || ends[u] - next <= state.history(), "a history is too long");
       for (; next < ends[u]; ++next) visit(users[u], values[next]);
     }
@@ -211,7 +222,8 @@ void Engine::save(const std::string& path) {
   add<std::uint64_t>(file, "counters",
                      {events_.load(std::memory_order_relaxed), queries_.load(std::memory_order_relaxed),
                       ignored_ids_.load(std::memory_order_relaxed), static_cast<std::uint64_t>(model_.users.ids.kind()),
-                      static_cast<std::uint64_t>(model_.items.ids.kind()), model_.recent.pushed()});
+                      static_cast<std::uint64_t>(model_.items.ids.kind()), model_.recent.pushed(),
+                      sequence_.load(std::memory_order_relaxed)});
   add<double>(file, "clock", {latest_timestamp_.load(std::memory_order_relaxed)});
   add<float>(file, "globals", {load_relaxed(&model_.global_bias), load_relaxed(&model_.global_accumulator)});
   save_table(file, "users", model_.users, users);
@@ -228,11 +240,19 @@ void Engine::save(const std::string& path) {
 
 std::unique_ptr<Engine> Engine::load(const std::string& path) {
   const SnapshotReader file(path);
+  try {
+    return load_from(file);
+  } catch (const Damage& damage) {
+    throw FormatError(message(path, ": damaged engine file: ", damage.what()));
+  }
+}
+
+std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   auto engine = std::make_unique<Engine>(load_settings(file));
   Model& model = engine->model_;
   const auto pin = engine->domain_.pin_writer();
 
-  const auto counters = read<std::uint64_t>(file, "counters", 6);
+  const auto counters = read<std::uint64_t>(file, "counters", 7);
   require(counters[3] <= 2 && counters[4] <= 2, "an id kind is out of range");
   const std::vector<Row> users = load_table(file, "users", static_cast<IdKind>(counters[3]), model.users);
   const std::vector<Row> items = load_table(file, "items", static_cast<IdKind>(counters[4]), model.items);
@@ -259,6 +279,7 @@ std::unique_ptr<Engine> Engine::load(const std::string& path) {
   require(!std::isinf(clock), "the clock is out of range");
   engine->latest_timestamp_.store(clock, std::memory_order_relaxed);
   engine->events_.store(counters[0], std::memory_order_relaxed);
+  engine->sequence_.store(counters[6], std::memory_order_relaxed);
   engine->queries_.store(counters[1], std::memory_order_relaxed);
   engine->ignored_ids_.store(counters[2], std::memory_order_relaxed);
   return engine;

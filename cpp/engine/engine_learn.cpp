@@ -4,19 +4,22 @@
 
 #include "engine/engine.hpp"
 #include "engine/parallel.hpp"
+#include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 
 namespace recengine {
 
 namespace {
 
-constexpr std::size_t kBlock = 256;         // events a writer's pin is held for
-constexpr std::size_t kAhead = 4;           // events between fetching a row and using it
+constexpr std::size_t kBlock = 256;     // events a writer's pin is held for
+constexpr std::size_t kAhead = 4;       // events between fetching a row and using it
+constexpr double kMaxTimestamp = 1e15;  // seconds; over any half-life far from overflow
+constexpr std::size_t kEventsPerCheck = 65536;
 constexpr std::uint64_t kTimedEvents = 16;  // one learn_one in so many is timed
 
 void check_timestamp(double timestamp) {
-  if (!std::isfinite(timestamp)) {
-    throw std::invalid_argument(message("timestamp must be a finite number of seconds, not ", timestamp));
+  if (!(std::abs(timestamp) <= kMaxTimestamp)) {
+    throw std::invalid_argument(message("timestamp must be a number of seconds within 1e15, not ", timestamp));
   }
 }
 
@@ -61,7 +64,7 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
   if (user.kind == IdKind::kString) validate_id(user.text);
   if (item.kind == IdKind::kString) validate_id(item.text);
 
-  const std::uint64_t sequence = events_.fetch_add(1, std::memory_order_relaxed);
+  const std::uint64_t sequence = sequence_.fetch_add(1, std::memory_order_relaxed);
   const bool timed = sequence % kTimedEvents == 0;
   const auto start = timed ? LatencyHistogram::Clock::now() : LatencyHistogram::Clock::time_point{};
   {
@@ -71,6 +74,7 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
     const Row item_row = find_or_insert(model_.items, item);
     learner_.learn(
         {user_row, item_row, value, weight, std::isnan(timestamp) ? latest_timestamp() : timestamp, sequence});
+    events_.fetch_add(1, std::memory_order_relaxed);
   }
   if (timed) learn_latency_.record(LatencyHistogram::Clock::now() - start);
 }
@@ -99,10 +103,11 @@ void Engine::check_event_columns(const EventColumns& events) const {
     check_event(events.values == nullptr ? 1.0f : events.values[e],
                 events.weights == nullptr ? 1.0f : events.weights[e]);
     if (events.timestamps != nullptr) check_timestamp(events.timestamps[e]);
+    if (e % kEventsPerCheck == 0) check_interrupt();
   }
 }
 
-std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads, Interrupt* interrupt) {
+std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) {
   check_event_columns(events);
   const std::size_t size = events.users.size;
   if (size == 0) return 0;
@@ -111,11 +116,20 @@ std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads, 
   Batch batch(events, latest_timestamp());
   batch.users.resize(size);
   batch.items.resize(size);
+  // Pinned piece by piece, and never while an interrupt is asked: a signal handler may use the engine. A removal in
+  // between shows in the count.
+  batch.removals = removals_.load(std::memory_order_acquire);
+  for (std::size_t first = 0; first < size; first += kEventsPerCheck) {
+    const std::size_t count = std::min(kEventsPerCheck, size - first);
+    {
+      const auto pin = domain_.pin_writer();
+      model_.users.ids.find_many(events.users, first, count, batch.users.data() + first);
+      model_.items.ids.find_many(events.items, first, count, batch.items.data() + first);
+    }
+    check_interrupt();
+  }
   {
     const auto pin = domain_.pin_writer();
-    batch.removals = removals_.load(std::memory_order_relaxed);
-    model_.users.ids.find_many(events.users, 0, size, batch.users.data());
-    model_.items.ids.find_many(events.items, 0, size, batch.items.data());
     // Memory for the newcomers is taken now, so that no event of the batch can run out of it.
     model_.users.reserve(count_new(events.users, batch.users));
     model_.items.reserve(count_new(events.items, batch.items));
@@ -125,59 +139,64 @@ std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads, 
     for (std::size_t e = 0; e < size; ++e)
       batch.share[e] = static_cast<std::uint8_t>((hash_at(events.users, e) >> 8) % threads);
   }
-  batch.first_sequence = events_.fetch_add(size, std::memory_order_relaxed);
+  batch.first_sequence = sequence_.fetch_add(size, std::memory_order_relaxed);
 
-  run_parallel(threads, [&](std::size_t share) {
-    try {
-      learn_share(batch, share, share == 0 ? interrupt : nullptr);
-    } catch (...) {
-      batch.stop.store(true, std::memory_order_relaxed);
-      throw;
-    }
-  });
-  return batch.applied.load(std::memory_order_relaxed);
+  run_parallel(threads, batch.stop, [&](std::size_t share) { learn_share(batch, share); });
+  const std::size_t applied = batch.applied.load(std::memory_order_relaxed);
+  if (applied < size && threads == 1) {
+    // The events left over give back their numbers, if nobody has drawn any since: learned later, they will be what
+    // they would have been.
+    std::uint64_t next = batch.first_sequence + size;
+    sequence_.compare_exchange_strong(next, batch.first_sequence + applied, std::memory_order_relaxed);
+  }
+  return applied;
 }
 
-void Engine::learn_share(Batch& batch, std::size_t share, Interrupt* interrupt) {
+// One block under one pin.
+void Engine::learn_block(Batch& batch, const std::vector<std::size_t>& block) {
   const EventColumns& events = batch.events;
+  const auto pin = domain_.pin_writer();
+  // Removals wait for this pin: the count stands still while it is held.
+  if (removals_.load(std::memory_order_relaxed) != batch.removals) {
+    for (const std::size_t e : block) {
+      batch.users[e] = find(model_.users.ids, id_at(events.users, e));
+      batch.items[e] = find(model_.items.ids, id_at(events.items, e));
+    }
+  }
+  const auto known = [&](std::size_t position) {
+    return position < block.size() && batch.users[block[position]] != kNoRow && batch.items[block[position]] != kNoRow;
+  };
+  // Memory is asked for in three steps, each of which finds what the one before it fetched.
+  const auto fetch_ahead = [&](std::size_t position) {
+    if (const std::size_t p = position + 3 * kAhead; known(p)) learner_.prefetch_state(batch.users[block[p]]);
+    if (const std::size_t p = position + 2 * kAhead; known(p)) learner_.prefetch_seen(batch.users[block[p]]);
+    if (const std::size_t p = position + kAhead; known(p)) {
+      learner_.prefetch(batch.users[block[p]], batch.items[block[p]], batch.first_sequence + block[p]);
+    }
+  };
+  for (std::size_t position = 0; position < block.size(); ++position) {
+    fetch_ahead(position);
+    const std::size_t e = block[position];
+    const double timestamp = events.timestamps == nullptr ? batch.timestamp : events.timestamps[e];
+    if (events.timestamps != nullptr) saw_timestamp(timestamp);
+    const Row user = batch.users[e] != kNoRow ? batch.users[e] : find_or_insert(model_.users, id_at(events.users, e));
+    const Row item = batch.items[e] != kNoRow ? batch.items[e] : find_or_insert(model_.items, id_at(events.items, e));
+    learner_.learn({user, item, events.values == nullptr ? 1.0f : events.values[e],
+                    events.weights == nullptr ? 1.0f : events.weights[e], timestamp, batch.first_sequence + e});
+  }
+}
+
+void Engine::learn_share(Batch& batch, std::size_t share) {
   std::vector<std::size_t> block;
   for (std::size_t next = 0; next < batch.size() && !batch.stop.load(std::memory_order_relaxed);) {
     block.clear();
     for (; next < batch.size() && block.size() < kBlock; ++next) {
       if (batch.share.empty() || batch.share[next] == share) block.push_back(next);
     }
-    const auto pin = domain_.pin_writer();
-    // Removals wait for this pin: the count stands still while it is held.
-    if (removals_.load(std::memory_order_relaxed) != batch.removals) {
-      for (const std::size_t e : block) {
-        batch.users[e] = find(model_.users.ids, id_at(events.users, e));
-        batch.items[e] = find(model_.items.ids, id_at(events.items, e));
-      }
-    }
-    const auto known = [&](std::size_t position) {
-      return position < block.size() && batch.users[block[position]] != kNoRow &&
-             batch.items[block[position]] != kNoRow;
-    };
-    // Memory is asked for in three steps, each of which finds what the one before it fetched.
-    const auto fetch_ahead = [&](std::size_t position) {
-      if (const std::size_t p = position + 3 * kAhead; known(p)) learner_.prefetch_state(batch.users[block[p]]);
-      if (const std::size_t p = position + 2 * kAhead; known(p)) learner_.prefetch_seen(batch.users[block[p]]);
-      if (const std::size_t p = position + kAhead; known(p)) {
-        learner_.prefetch(batch.users[block[p]], batch.items[block[p]], batch.first_sequence + block[p]);
-      }
-    };
-    for (std::size_t position = 0; position < block.size(); ++position) {
-      fetch_ahead(position);
-      const std::size_t e = block[position];
-      const double timestamp = events.timestamps == nullptr ? batch.timestamp : events.timestamps[e];
-      if (events.timestamps != nullptr) saw_timestamp(timestamp);
-      const Row user = batch.users[e] != kNoRow ? batch.users[e] : find_or_insert(model_.users, id_at(events.users, e));
-      const Row item = batch.items[e] != kNoRow ? batch.items[e] : find_or_insert(model_.items, id_at(events.items, e));
-      learner_.learn({user, item, events.values == nullptr ? 1.0f : events.values[e],
-                      events.weights == nullptr ? 1.0f : events.weights[e], timestamp, batch.first_sequence + e});
-    }
+    learn_block(batch, block);
     batch.applied.fetch_add(block.size(), std::memory_order_relaxed);
-    if (interrupt != nullptr && interrupt->requested()) batch.stop.store(true, std::memory_order_relaxed);
+    events_.fetch_add(block.size(), std::memory_order_relaxed);
+    if (interrupt_requested()) batch.stop.store(true, std::memory_order_relaxed);
   }
 }
 

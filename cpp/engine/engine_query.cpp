@@ -9,6 +9,7 @@
 #include "kernels/relaxed.hpp"
 #include "learner/objectives.hpp"
 #include "retrieval/flat.hpp"
+#include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 
 namespace recengine {
@@ -17,10 +18,7 @@ namespace {
 
 using Best = std::vector<Scored<float>>;
 
-QueryVector& scratch_query() {
-  thread_local QueryVector query;
-  return query;
-}
+constexpr std::size_t kRowsPerCheck = 4096;
 
 // A known user is scored by its vector; nobody, without a history, gets what is popular.
 bool is_nobody(Row user, const QueryVector& query) { return user == kNoRow && query.history.empty(); }
@@ -57,14 +55,14 @@ std::vector<Row> Engine::find_known(const IdSpan& ids) {
 }
 
 Engine::Resolved Engine::resolve(const QueryOptions& options) {
+  check_kind(model_.items.ids, options.exclude.kind, "item");
+  if (options.among) check_kind(model_.items.ids, options.among->kind, "item");
   Resolved resolved;
   if (options.exclude.size > 0) {
-    check_kind(model_.items.ids, options.exclude.kind, "item");
     resolved.excluded = find_known(options.exclude);
     sort_unique(resolved.excluded);
   }
   if (options.among) {
-    check_kind(model_.items.ids, options.among->kind, "item");
     resolved.among = find_known(*options.among);
     sort_unique(*resolved.among);
   }
@@ -72,6 +70,7 @@ Engine::Resolved Engine::resolve(const QueryOptions& options) {
 }
 
 void Engine::append(Rankings& rankings, const Best& best) const {
+  rankings.ids.kind = model_.items.ids.kind();  // also of a ranking that is empty
   for (const auto& [score, row] : best) {
     rankings.ids.append(model_.items.ids, row);
     rankings.scores.push_back(score);
@@ -97,7 +96,7 @@ Best Engine::most_popular(std::size_t k, const Selection& selection, const Resol
 }
 
 Best Engine::retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
-                      const Resolved& resolved, Interrupt* interrupt) {
+                      const Resolved& resolved) {
   const bool by_seen = options.exclude_seen && user != kNoRow;
   const Selection selection = resolved.selection(by_seen ? &model_.user_state.seen(user) : nullptr);
   if (is_nobody(user, query)) return most_popular(k, selection, resolved);
@@ -105,32 +104,32 @@ Best Engine::retrieve(const QueryVector& query, Row user, std::size_t k, const Q
   if (resolved.among) {
     scan_gather(model_.items, query.x.data(), *resolved.among, selection, top);
   } else {
-    scan_flat(model_.items, query.x.data(), selection, top, interrupt);
+    scan_flat(model_.items, query.x.data(), selection, top);
   }
   return top.take_sorted();
 }
 
-Rankings Engine::recommend(const Id& user, const QueryOptions& options, Interrupt* interrupt) {
+Rankings Engine::recommend(const Id& user, const QueryOptions& options) {
   const Timed timed(query_latency_);
   const auto pin = domain_.pin_reader();
   check_kind(model_.users.ids, user.kind, "user");
   const Resolved resolved = resolve(options);
   const Row row = find(model_.users.ids, user);
-  QueryVector& query = scratch_query();
+  QueryVector query;
   model_.compose(row, query);
   Rankings rankings;
-  append(rankings, retrieve(query, row, options.k, options, resolved, interrupt));
+  append(rankings, retrieve(query, row, options.k, options, resolved));
   queries_.fetch_add(1, std::memory_order_relaxed);
   return rankings;
 }
 
-Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& options, Interrupt* interrupt) {
+Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& options) {
   const Timed timed(query_latency_);
   const auto pin = domain_.pin_reader();
   check_kind(model_.items.ids, history.kind, "item");
   const Resolved resolved = resolve(options);
   const std::vector<Row> session = find_known(history);
-  QueryVector& query = scratch_query();
+  QueryVector query;
   model_.compose(kNoRow, session, query);
   Rankings rankings;
   // A session's items are what the visitor has seen.
@@ -138,9 +137,9 @@ Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& op
     Resolved without = resolved;
     without.excluded.insert(without.excluded.end(), session.begin(), session.end());
     sort_unique(without.excluded);
-    append(rankings, retrieve(query, kNoRow, options.k, options, without, interrupt));
+    append(rankings, retrieve(query, kNoRow, options.k, options, without));
   } else {
-    append(rankings, retrieve(query, kNoRow, options.k, options, resolved, interrupt));
+    append(rankings, retrieve(query, kNoRow, options.k, options, resolved));
   }
   queries_.fetch_add(1, std::memory_order_relaxed);
   return rankings;
@@ -149,7 +148,7 @@ Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& op
 // Users [first, first + users.size()) of a batch, at most kBatch of them.
 void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
                             std::vector<Best>& results, std::size_t first) {
-  QueryVector& query = scratch_query();
+  QueryVector query;
   const std::size_t stride = model_.items.stride();
   AlignedFloats vectors(kBatch * stride);
   std::vector<Selection> selections;
@@ -158,7 +157,7 @@ void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& opti
   for (std::size_t u = 0; u < users.size(); ++u) {
     model_.compose(users[u], query);
     if (is_nobody(users[u], query) || resolved.among) {
-      results[first + u] = retrieve(query, users[u], options.k, options, resolved, nullptr);
+      results[first + u] = retrieve(query, users[u], options.k, options, resolved);
       continue;
     }
     std::copy(query.x.begin(), query.x.end(), vectors.begin() + static_cast<std::ptrdiff_t>(slots.size() * stride));
@@ -166,11 +165,12 @@ void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& opti
     tops.emplace_back(capped(options.k));
     slots.push_back(first + u);
   }
+  if (slots.empty()) return;
   scan_flat_batch(model_.items, vectors.data(), slots.size(), selections.data(), tops.data());
   for (std::size_t q = 0; q < slots.size(); ++q) results[slots[q]] = tops[q].take_sorted();
 }
 
-Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options, Interrupt* interrupt) {
+Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options) {
   const auto pin = domain_.pin_reader();
   check_kind(model_.users.ids, users.kind, "user");
   const Resolved resolved = resolve(options);
@@ -181,17 +181,18 @@ Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options
   const std::size_t tiles = (rows.size() + kBatch - 1) / kBatch;
   std::atomic<std::size_t> next{0};
   std::atomic<bool> stop{false};
-  run_parallel(std::clamp<std::size_t>(tiles, 1, threads()), [&](std::size_t number) {
+  run_parallel(std::clamp<std::size_t>(tiles, 1, threads()), stop, [&](std::size_t) {
     for (std::size_t tile;
          !stop.load(std::memory_order_relaxed) && (tile = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
       const std::size_t first = tile * kBatch;
       recommend_tile(std::span(rows).subspan(first, std::min(kBatch, rows.size() - first)), options, resolved, results,
                      first);
-      if (number == 0 && interrupt != nullptr && interrupt->requested()) stop.store(true, std::memory_order_relaxed);
+      check_interrupt();
     }
   });
   if (stop.load(std::memory_order_relaxed)) throw Interrupted();
   Rankings rankings;
+  rankings.ids.kind = model_.items.ids.kind();  // also of no rankings
   for (const Best& best : results) append(rankings, best);
   queries_.fetch_add(rows.size(), std::memory_order_relaxed);
   return rankings;
@@ -201,10 +202,12 @@ std::vector<float> Engine::score(const Id& user, const IdSpan& items) {
   const auto pin = domain_.pin_reader();
   check_kind(model_.users.ids, user.kind, "user");
   const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
-  QueryVector& query = scratch_query();
+  QueryVector query;
   model_.compose(find(model_.users.ids, user), query);
   std::vector<float> scores;
+  scores.reserve(rows.size());
   for (const Row row : rows) {
+    if (scores.size() % kRowsPerCheck == 0) check_interrupt();
     const float dot = active_kernels().dot(query.x.data(), model_.items.rows.row(row), model_.items.stride());
     scores.push_back(dot + load_relaxed(&model_.items.bias[row]));
   }
@@ -218,10 +221,10 @@ Rankings Engine::rank(const Id& user, const IdSpan& items) {
   resolved.among = find_all(model_.items.ids, items, "item");
   sort_unique(*resolved.among);
   const Row row = find(model_.users.ids, user);
-  QueryVector& query = scratch_query();
+  QueryVector query;
   model_.compose(row, query);
   Rankings rankings;
-  append(rankings, retrieve(query, row, resolved.among->size(), {}, resolved, nullptr));
+  append(rankings, retrieve(query, row, resolved.among->size(), {}, resolved));
   return rankings;
 }
 
@@ -241,7 +244,7 @@ std::vector<float> Engine::predict(const Id& user, const IdSpan& items) {
   return scores;
 }
 
-Rankings Engine::similar_items(const Id& item, std::size_t k, Interrupt* interrupt) {
+Rankings Engine::similar_items(const Id& item, std::size_t k) {
   const auto pin = domain_.pin_reader();
   check_kind(model_.items.ids, item.kind, "item");
   const Row row = find(model_.items.ids, item);
@@ -253,13 +256,13 @@ Rankings Engine::similar_items(const Id& item, std::size_t k, Interrupt* interru
   for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
   TopK<float> top(capped(k));
   const Selection others{nullptr, std::span(&row, 1)};
-  scan_cosine(model_.items, query.data(), others, top, interrupt);
+  scan_cosine(model_.items, query.data(), others, top);
   Rankings rankings;
   append(rankings, top.take_sorted());
   return rankings;
 }
 
-Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryOptions& options, Interrupt* interrupt) {
+Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryOptions& options) {
   if (vector.size() != settings_.dim) {
     throw std::invalid_argument(message("vector must have ", settings_.dim, " elements, not ", vector.size()));
   }
@@ -273,11 +276,15 @@ Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryO
   if (cosine) {
     const float norm = std::sqrt(active_kernels().square_norm(query.data(), query.size()));
     for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
-    scan_cosine(model_.items, query.data(), selection, top, interrupt);
+    if (resolved.among) {
+      scan_gather_cosine(model_.items, query.data(), *resolved.among, selection, top);
+    } else {
+      scan_cosine(model_.items, query.data(), selection, top);
+    }
   } else if (resolved.among) {
     scan_gather(model_.items, query.data(), *resolved.among, selection, top);
   } else {
-    scan_flat(model_.items, query.data(), selection, top, interrupt);
+    scan_flat(model_.items, query.data(), selection, top);
   }
   queries_.fetch_add(1, std::memory_order_relaxed);
   Rankings rankings;

@@ -5,6 +5,7 @@
 #include "engine/engine.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
+#include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 
 namespace recengine {
@@ -12,7 +13,7 @@ namespace recengine {
 namespace {
 
 constexpr float kMaxCoordinate = 1e15f;  // the inner product of two such rows of the largest dimension is still finite
-constexpr std::size_t kBlock = 256;      // rows a writer's pin is held for
+constexpr std::size_t kBlock = 256;      // rows between two looks at the interrupt, and that a writer's pin is held for
 
 // Removed items are forgotten by user states in bulk, once they are this many or one in so many.
 constexpr std::size_t kSweepCount = 64;
@@ -33,6 +34,7 @@ std::vector<float> Engine::user_vectors(const IdSpan& users) {
   std::vector<float> vectors;
   QueryVector query;
   for (const Row row : rows) {
+    if (vectors.size() % (kBlock * settings_.dim) == 0) check_interrupt();
     model_.compose(row, query);
     vectors.insert(vectors.end(), query.x.begin(), query.x.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
   }
@@ -45,6 +47,7 @@ std::vector<float> Engine::item_vectors(const IdSpan& items) {
   std::vector<float> vectors;
   AlignedFloats padded(model_.items.stride());
   for (const Row row : rows) {
+    if (vectors.size() % (kBlock * settings_.dim) == 0) check_interrupt();
     active_kernels().load(padded.data(), model_.items.rows.row(row), padded.size());
     vectors.insert(vectors.end(), padded.begin(), padded.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
   }
@@ -63,6 +66,7 @@ void Engine::set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const 
   }
   AlignedFloats padded(table.stride(), 0.0f);
   for (std::size_t first = 0; first < ids.size; first += kBlock) {
+    check_interrupt();
     const auto pin = domain_.pin_writer();
     for (std::size_t k = first; k < std::min(first + kBlock, ids.size); ++k) {
       const Row row = with_key(id_at(ids, k), [&table](auto key) { return table.find_or_insert(key); });
@@ -116,8 +120,10 @@ void Engine::sweep_removed() {
 FactorTable Engine::factors_of(const EmbeddingTable& table) {
   const auto pin = domain_.pin_reader();
   FactorTable factors;
+  factors.ids.kind = table.ids.kind();
   AlignedFloats padded(table.stride());
   for (Row row = 0; row < table.count(); ++row) {
+    if (row % kBlock == 0) check_interrupt();
     if (!table.is_live(row)) continue;
     factors.ids.append(table.ids, row);
     active_kernels().load(padded.data(), table.rows.row(row), padded.size());
@@ -135,6 +141,7 @@ namespace {
 
 IdArray ids_of(const EmbeddingTable& table) {
   IdArray ids;
+  ids.kind = table.ids.kind();
   for (Row row = 0; row < table.count(); ++row) {
     if (table.is_live(row)) ids.append(table.ids, row);
   }

@@ -14,6 +14,8 @@ namespace recengine {
 namespace {
 
 constexpr float kEpsilon = 1e-8f;
+constexpr float kMaxValue = 1e15f;
+constexpr std::size_t kPrefetched = 256;  // floats of a row; the hardware follows by itself from there
 constexpr float kMaxAccumulator = 1e30f;  // far from overflow, and a rate that small no longer moves anything
 
 bool ranks(Objective objective) { return objective == Objective::kSoftmax || objective == Objective::kBpr; }
@@ -25,6 +27,7 @@ struct Learner::Scratch {
   QueryVector query;
   AlignedFloats gradient;
   std::vector<Row> items;
+  std::vector<EmbeddingTable::Slot> slots;
   std::vector<const float*> rows;
   std::vector<float> scores, slopes, correction;
 };
@@ -39,7 +42,7 @@ Learner::Learner(Model& model, const Settings& settings)
 
 void Learner::check_value(float value) const {
   const char* expected = nullptr;
-  if (!std::isfinite(value)) expected = "finite";
+  if (!(std::abs(value) <= kMaxValue)) expected = "finite and at most 1e15";
   if (settings_.objective == Objective::kLogistic && value != 0 && value != 1)
     expected = "0 or 1 for objective 'logistic'";
   if (ranks(settings_.objective) && !(value > 0)) expected = "positive for objectives 'softmax' and 'bpr'";
@@ -53,13 +56,14 @@ float Learner::full_score(float score, Row user) const {
 }
 
 void Learner::prefetch(Row user, Row item, std::uint64_t sequence) const {
-  const auto fetch_row = [](const EmbeddingTable& table, Row row) {
-    const float* data = table.rows.row(row);
-    for (std::size_t d = 0; d < std::min<std::size_t>(table.stride(), 256); d += kRowPadding)
-      __builtin_prefetch(data + d, 1);
-    __builtin_prefetch(&table.bias[row], 1);
-    __builtin_prefetch(&table.accumulator[row], 1);
-    __builtin_prefetch(&table.bias_accumulator[row], 1);
+  const auto fetch_row = [](EmbeddingTable& table, Row row) {
+    const EmbeddingTable::Slot slot = table.slot(row);
+    for (std::size_t d = 0; d < std::min(table.stride(), kPrefetched); d += kRowPadding) {
+      __builtin_prefetch(slot.row + d, 1);
+    }
+    __builtin_prefetch(slot.bias, 1);
+    __builtin_prefetch(slot.accumulator, 1);
+    __builtin_prefetch(slot.bias_accumulator, 1);
   };
   fetch_row(model_.users, user);
   fetch_row(model_.items, item);
@@ -105,7 +109,11 @@ std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
     }
   }
   work.rows.resize(count);
-  for (std::size_t j = 0; j < count; ++j) work.rows[j] = model_.items.rows.row(work.items[j]);
+  work.slots.resize(count);
+  for (std::size_t j = 0; j < count; ++j) {
+    work.slots[j] = model_.items.slot(work.items[j]);
+    work.rows[j] = work.slots[j].row;
+  }
   return count;
 }
 
@@ -115,7 +123,7 @@ void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count, 
   float* const scores = work.scores.data();
   float* const slopes = work.slopes.data();
   active_kernels().gather_dot(work.query.x.data(), work.rows.data(), count, model_.items.stride(), scores);
-  for (std::size_t j = 0; j < count; ++j) scores[j] += load_relaxed(&model_.items.bias[work.items[j]]);
+  for (std::size_t j = 0; j < count; ++j) scores[j] += load_relaxed(work.slots[j].bias);
   switch (settings_.objective) {
     case Objective::kSoftmax:
       softmax_slopes(scores, work.correction.data(), count, slopes);
@@ -146,14 +154,16 @@ float Learner::rate_now(std::uint64_t sequence) const {
 
 float Learner::row_rate(float rate, float* accumulator, float mean_square) const {
   if (settings_.optimizer == Optimizer::kSgd) return rate;
-  const float sum = std::min(load_relaxed(accumulator) + mean_square, kMaxAccumulator);
+  // A mean square that overflowed (or infinity times zero) counts as the largest.
+  const float added = mean_square <= kMaxAccumulator ? mean_square : kMaxAccumulator;
+  const float sum = std::min(load_relaxed(accumulator) + added, kMaxAccumulator);
   store_relaxed(accumulator, sum);
   return rate / std::sqrt(sum + kEpsilon);
 }
 
 void Learner::step_scalar(float* value, float* accumulator, float slope, float rate, float l2) const {
   const float old = load_relaxed(value);
-  const float step = row_rate(rate, accumulator, slope * slope) * (slope + l2 * old);
+  const float step = row_rate(rate, accumulator, slope * slope) * slope + rate * l2 * old;
   const float clipped = std::clamp(step, -settings_.max_step, settings_.max_step);
   if (std::isfinite(clipped)) store_relaxed(value, old - clipped);
 }
@@ -164,33 +174,34 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
   const float dim = static_cast<float>(model_.items.dim());
   const float rate = rate_now(event.sequence);
   const float l2 = settings_.l2;
+  // Kernels multiply a row's own rate by this, so that every row decays at the plain one.
+  const auto decay = [rate, l2](float own_rate) { return l2 > 0 && own_rate > 0 ? l2 * (rate / own_rate) : 0.0f; };
   const float clip = settings_.max_step;
   const float* const x = work.query.x.data();
   const float x_mean_square = kernels.square_norm(x, n) / dim;
 
   work.gradient.assign(n, 0.0f);
   float* const gradient = work.gradient.data();
-  EmbeddingTable& items = model_.items;
   for (std::size_t j = 0; j < count; ++j) {
-    const Row item = work.items[j];
+    const EmbeddingTable::Slot& item = work.slots[j];
     const float slope = work.slopes[j];
-    const float row_step = row_rate(rate, &items.accumulator[item], slope * slope * x_mean_square);
-    kernels.step_candidate(items.rows.row(item), x, gradient, slope, row_step, l2, clip, n);
-    step_scalar(&items.bias[item], &items.bias_accumulator[item], slope, rate, l2);
+    const float row_step = row_rate(rate, item.accumulator, slope * slope * x_mean_square);
+    kernels.step_candidate(item.row, x, gradient, slope, row_step, decay(row_step), clip, n);
+    step_scalar(item.bias, item.bias_accumulator, slope, rate, l2);
   }
 
   const float gradient_mean_square = kernels.square_norm(gradient, n) / dim;
-  EmbeddingTable& users = model_.users;
-  kernels.step_row(users.rows.row(event.user), gradient, 1,
-                   row_rate(rate, &users.accumulator[event.user], gradient_mean_square), l2, clip, n);
+  const EmbeddingTable::Slot user = model_.users.slot(event.user);
+  const float user_step = row_rate(rate, user.accumulator, gradient_mean_square);
+  kernels.step_row(user.row, gradient, 1, user_step, decay(user_step), clip, n);
   for (std::size_t t = 0; t < work.query.history.size(); ++t) {
-    const Row item = work.query.history[t];
+    const EmbeddingTable::Slot item = model_.items.slot(work.query.history[t]);
     const float weight = work.query.weights[t];
-    const float row_step = row_rate(rate, &items.accumulator[item], weight * weight * gradient_mean_square);
-    kernels.step_row(items.rows.row(item), gradient, weight, row_step, 0, clip, n);
+    const float row_step = row_rate(rate, item.accumulator, weight * weight * gradient_mean_square);
+    kernels.step_row(item.row, gradient, weight, row_step, 0, clip, n);
   }
   if (!ranks(settings_.objective)) {
-    step_scalar(&users.bias[event.user], &users.bias_accumulator[event.user], user_bias_slope, rate, l2);
+    step_scalar(user.bias, user.bias_accumulator, user_bias_slope, rate, l2);
     learn_global(event, user_bias_slope);
   }
 }
@@ -204,7 +215,7 @@ void Learner::learn_global(const Event& event, float slope) {
   const float total = std::min(load_relaxed(&model_.global_accumulator) + event.weight, kMaxAccumulator);
   const float mean = load_relaxed(&model_.global_bias);
   store_relaxed(&model_.global_accumulator, total);
-  store_relaxed(&model_.global_bias, mean + (event.value - mean) * (event.weight / total));
+  store_relaxed(&model_.global_bias, mean + (event.value - mean) * std::min(event.weight / total, 1.0f));
 }
 
 // What the user did, whether or not it moved a row. An item shown and not chosen (label 0) is no choice.

@@ -2,12 +2,13 @@
 //
 // An event's step: compose the user's vector x, draw negatives, score the candidates, take the slopes of the objective,
 // and move
-//   each candidate  q_j -= rate_j * (slope_j * x + l2 * q_j)        b_j -= rate * (slope_j + l2 * b_j)
-//   the user        p_u -= rate_u * (g + l2 * p_u)                  with g = sum_j slope_j q_j
-//   the history     q_h -= rate_h * weight_h * g                    (x depends on these rows too)
-// all gradients taken at the rows as they were. Row-wise Adagrad (Duchi et al. 2011, one accumulator a row): the
-// accumulator adds the mean square of the row's gradient (without the l2 term), and rate = learning_rate /
-// sqrt(accumulator + 1e-8).
+//   each candidate  q_j -= rate_j * slope_j * x + rate * l2 * q_j    (its bias alike, with 1 for x)
+//   the user        p_u -= rate_u * g + rate * l2 * p_u              with g = sum_j slope_j q_j
+//   the history     q_h -= rate_h * weight_h * g                     (x depends on these rows too)
+// all gradients taken at the rows as they were (but an item drawn twice enters g the second time as the first left it).
+// Row-wise Adagrad (Duchi et al. 2011, one accumulator a row): the accumulator adds the mean square of the row's
+// gradient, and rate_j = rate / sqrt(accumulator + 1e-8). The l2 term goes at the plain rate (decoupled weight decay,
+// Loshchilov and Hutter 2019): scaled by Adagrad, it would fling a row whose first gradients are tiny.
 //
 // Thread safety: `learn` from any number of threads, each under a writer pin.
 #pragma once

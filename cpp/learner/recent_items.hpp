@@ -25,11 +25,13 @@ class RecentItems {
 
   void reserve(std::size_t items) { count_.reserve(items); }
 
-  // All accesses are relaxed: rows and counts are statistics, and what a row holds was published with its id.
+  // Relaxed but where it says otherwise: rows and counts are statistics, and what a row holds was published with its
+  // id.
   void push(Row item) {
     const std::uint64_t position = pushed_.fetch_add(1, std::memory_order_relaxed);
-    const Row evicted = window_[position % kWindow].exchange(item, std::memory_order_relaxed);
+    // Counted before it can be evicted (release, and acquire by whoever evicts it): no count is ever below zero.
     count_[item].fetch_add(1, std::memory_order_relaxed);
+    const Row evicted = window_[position % kWindow].exchange(item, std::memory_order_acq_rel);
     if (evicted != kNoRow) count_[evicted].fetch_sub(1, std::memory_order_relaxed);
   }
 

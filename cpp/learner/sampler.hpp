@@ -3,6 +3,7 @@
 // Thread safety: under a writer pin, from any thread; what is drawn depends on the event's Random and the tables alone.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -29,16 +30,13 @@ class Sampler {
     return kNoRow;
   }
 
-  // Negatives for the softmax: from the window of recent events with probability `recent_share`, otherwise uniformly.
-  // Writes up to `wanted` items and the weight 1 / (n Q_j) of each, Q given that the positive is rejected; returns how
-  // many.
+  // Negatives for the softmax: from the window of recent events with probability `recent_share`, otherwise, or where
+  // the window gives the positive or a removed item, uniformly. Writes up to `wanted` items and the weight 1 / (n Q_j)
+  // of each; returns how many. (Q_j is taken as if nothing in the window were removed.)
   std::size_t mixed(Random& random, Row positive, std::size_t wanted, float recent_share, Row* items,
                     float* correction) const {
     const std::uint32_t window = model_.recent.size();
     const float share = window > 0 ? recent_share : 0.0f;
-    const auto uniform_q = (1 - share) / static_cast<float>(std::max<std::size_t>(model_.items.size(), 1));
-    const auto recent_q = window > 0 ? share / static_cast<float>(window) : 0.0f;
-    const auto q = [&](Row item) { return uniform_q + recent_q * static_cast<float>(model_.recent.count(item)); };
     std::size_t count = 0;
     for (std::size_t draw = 0; draw < wanted; ++draw) {
       Row item = kNoRow;
@@ -46,8 +44,13 @@ class Sampler {
       if (item == kNoRow || item == positive || !model_.items.is_live(item)) item = uniform(random, positive, nullptr);
       if (item != kNoRow) items[count++] = item;
     }
-    const float kept = 1 - q(positive);
-    for (std::size_t j = 0; j < count; ++j) correction[j] = kept / (static_cast<float>(count) * q(items[j]));
+    const auto others = static_cast<float>(std::max<std::size_t>(model_.items.size(), 2) - 1);
+    const float recent_q = window > 0 ? share / static_cast<float>(window) : 0.0f;
+    const float uniform_q = (1 - share + recent_q * static_cast<float>(model_.recent.count(positive))) / others;
+    for (std::size_t j = 0; j < count; ++j) {
+      const float q = uniform_q + recent_q * static_cast<float>(model_.recent.count(items[j]));
+      correction[j] = 1 / (static_cast<float>(count) * q);
+    }
     return count;
   }
 

@@ -64,7 +64,7 @@ void Settings::validate() const {
   check_range("init_scale", init_scale, 0, 1e6, "a finite number of at least 0");
   check_range("recent_share", recent_share, 0, 0.999f, "between 0 and 0.999");
   check_range("history_decay", history_decay, 0, 1, "between 0 and 1");
-  if (!(popularity_half_life > 0)) refuse("popularity_half_life", "a positive number of seconds", popularity_half_life);
+  if (!(popularity_half_life >= 1e-3)) refuse("popularity_half_life", "at least 0.001 seconds", popularity_half_life);
   if (negatives > kMaxNegatives) refuse("negatives", message("at most ", kMaxNegatives), negatives);
   if (history > kMaxHistory) refuse("history", message("at most ", kMaxHistory), history);
   const bool ranks = objective == Objective::kSoftmax || objective == Objective::kBpr;

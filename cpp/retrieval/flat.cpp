@@ -7,6 +7,7 @@
 
 #include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
+#include "storage/interrupt.hpp"
 
 namespace recengine {
 
@@ -25,22 +26,23 @@ void offer(const float* scores, Row first, std::uint64_t live, const Selection& 
 
 // visit(first, count, live) for the blocks that hold a live row.
 template <class Visit>
-void for_each_block(const EmbeddingTable& items, Interrupt* interrupt, Visit visit) {
+void for_each_block(const EmbeddingTable& items, Visit visit) {
   const Row count = items.count();
   for (Row first = 0, blocks = 1; first < count; first += kBlock, ++blocks) {
     const std::uint64_t live = items.live_word(first / kBlock);
     if (live != 0) visit(first, std::min(kBlock, count - first), live);
-    if (blocks % kBlocksPerCheck == 0) check_interrupt(interrupt);
+    if (blocks % kBlocksPerCheck == 0) check_interrupt();
   }
 }
 
+float cosine(float dot, float square_norm) { return square_norm > 0 ? dot / std::sqrt(square_norm) : 0.0f; }
+
 }  // namespace
 
-void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top,
-               Interrupt* interrupt) {
+void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top) {
   const Kernels& kernels = active_kernels();
   std::array<float, kBlock> scores;
-  for_each_block(items, interrupt, [&](Row first, Row count, std::uint64_t live) {
+  for_each_block(items, [&](Row first, Row count, std::uint64_t live) {
     const float highest =
         kernels.scan(query, items.rows.row(first), &items.bias[first], count, items.stride(), scores.data());
     if (highest > top.threshold()) offer(scores.data(), first, live, selection, top);
@@ -51,7 +53,7 @@ void scan_flat_batch(const EmbeddingTable& items, const float* queries, std::siz
                      TopK<float>* tops) {
   const Kernels& kernels = active_kernels();
   std::array<float, kBatch * kBlock> scores;
-  for_each_block(items, nullptr, [&](Row first, Row rows, std::uint64_t live) {
+  for_each_block(items, [&](Row first, Row rows, std::uint64_t live) {
     kernels.scan_many(queries, count, items.rows.row(first), &items.bias[first], rows, items.stride(), scores.data(),
                       kBlock);
     for (std::size_t q = 0; q < count; ++q) {
@@ -73,17 +75,27 @@ void scan_gather(const EmbeddingTable& items, const float* query, std::span<cons
   }
 }
 
-void scan_cosine(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top,
-                 Interrupt* interrupt) {
+void scan_cosine(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top) {
   const Kernels& kernels = active_kernels();
   std::array<float, kBlock> scores;
   std::array<float, kBlock> norms;
-  for_each_block(items, interrupt, [&](Row first, Row count, std::uint64_t live) {
+  for_each_block(items, [&](Row first, Row count, std::uint64_t live) {
     kernels.scan(query, items.rows.row(first), nullptr, count, items.stride(), scores.data());
     kernels.square_norms(items.rows.row(first), count, items.stride(), norms.data());
-    for (Row r = 0; r < count; ++r) scores[r] = norms[r] > 0 ? scores[r] / std::sqrt(norms[r]) : 0.0f;
+    for (Row r = 0; r < count; ++r) scores[r] = cosine(scores[r], norms[r]);
     offer(scores.data(), first, live, selection, top);
   });
+}
+
+void scan_gather_cosine(const EmbeddingTable& items, const float* query, std::span<const Row> rows,
+                        const Selection& selection, TopK<float>& top) {
+  const Kernels& kernels = active_kernels();
+  for (const Row row : rows) {
+    if (!items.is_live(row) || !selection.admits(row)) continue;
+    float square_norm;
+    kernels.square_norms(items.rows.row(row), 1, items.stride(), &square_norm);
+    top.push(cosine(kernels.dot(query, items.rows.row(row), items.stride()), square_norm), row);
+  }
 }
 
 }  // namespace recengine

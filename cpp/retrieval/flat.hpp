@@ -13,13 +13,11 @@
 #include "retrieval/selection.hpp"
 #include "retrieval/top_k.hpp"
 #include "storage/embedding_table.hpp"
-#include "storage/interrupt.hpp"
 
 namespace recengine {
 
 // <query, q_i> + b_i over all live items.
-void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top,
-               Interrupt* interrupt);
+void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top);
 
 // The same for up to kBatch queries at once (stride floats each, one after another); scores and rankings are
 // bit-identical.
@@ -32,8 +30,11 @@ void scan_gather(const EmbeddingTable& items, const float* query, std::span<cons
                  TopK<float>& top);
 
 // Cosine between the query (of unit length) and every live row; rows of length zero score zero.
-void scan_cosine(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top,
-                 Interrupt* interrupt);
+void scan_cosine(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top);
+
+// The same over the given rows only.
+void scan_gather_cosine(const EmbeddingTable& items, const float* query, std::span<const Row> rows,
+                        const Selection& selection, TopK<float>& top);
 
 // Any other score of live items: score(row).
 template <class Score, class Function>

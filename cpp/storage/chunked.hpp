@@ -93,15 +93,11 @@ class Column {
 
   void reserve(std::size_t rows) { chunks_.reserve(rows, sizeof(T)); }  // grows only; std::bad_alloc changes nothing
 
-  // REQUIRES: row < capacity().
-  T& operator[](std::size_t row) {
-    const ChunkPosition at = locate(row);
-    return *element(at.chunk, at.offset);
-  }
-  const T& operator[](std::size_t row) const {
-    const ChunkPosition at = locate(row);
-    return *element(at.chunk, at.offset);
-  }
+  // REQUIRES: row < capacity(). A position that was located once serves all columns.
+  T& operator[](std::size_t row) { return at(locate(row)); }
+  const T& operator[](std::size_t row) const { return at(locate(row)); }
+  T& at(ChunkPosition position) { return *element(position.chunk, position.offset); }
+  const T& at(ChunkPosition position) const { return *element(position.chunk, position.offset); }
 
   std::size_t capacity() const { return chunks_.capacity(); }
   std::size_t memory_bytes() const { return chunks_.memory_bytes(); }
@@ -124,16 +120,17 @@ class RowTable {
   void reserve(std::size_t rows) { chunks_.reserve(rows, stride_ * sizeof(float)); }  // as Column::reserve
 
   // REQUIRES: row < capacity(). Rows of one chunk lie one behind the other, `stride` floats apart.
-  float* row(std::size_t row) { return at(row); }
-  const float* row(std::size_t row) const { return at(row); }
+  float* row(std::size_t row) { return at(locate(row)); }
+  const float* row(std::size_t row) const { return at(locate(row)); }
+  float* at(ChunkPosition position) { return start(position); }
+  const float* at(ChunkPosition position) const { return start(position); }
 
   std::size_t stride() const { return stride_; }
   std::size_t capacity() const { return chunks_.capacity(); }
   std::size_t memory_bytes() const { return chunks_.memory_bytes(); }
 
  private:
-  float* at(std::size_t row) const {
-    const ChunkPosition position = locate(row);
+  float* start(ChunkPosition position) const {
     return reinterpret_cast<float*>(chunks_.start(position.chunk)) + position.offset * stride_;
   }
 

@@ -28,7 +28,7 @@ namespace recengine {
 
 class EmbeddingTable {
  public:
-  // What a row is born with: uniform in (-scale, scale), drawn from (seed, row) alone.
+  // What a row is born with: uniform in [-scale, scale), drawn from (seed, row) alone.
   struct Initializer {
     std::uint64_t seed;
     float scale;
@@ -80,6 +80,18 @@ class EmbeddingTable {
   }
 
   std::size_t memory_bytes() const;
+
+  // Where a row and its scalars are: one look-up for whoever needs several of them.
+  struct Slot {
+    float* row;
+    float* bias;
+    float* accumulator;
+    float* bias_accumulator;
+  };
+  Slot slot(Row row) {
+    const ChunkPosition at = locate(row);
+    return {rows.at(at), &bias.at(at), &accumulator.at(at), &bias_accumulator.at(at)};
+  }
 
   IdMap ids;
   RowTable rows;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
+#include <stdexcept>
 #include <thread>
 
 namespace recengine {
@@ -42,6 +43,10 @@ std::atomic<std::uint64_t>* EpochDomain::claim_elsewhere(std::uint64_t kind) {
 }
 
 std::atomic<std::uint64_t>* EpochDomain::claim_after_pause(std::atomic<std::uint64_t>* slot) {
+  if (pauser_.load(std::memory_order_relaxed) == std::this_thread::get_id()) {
+    slot->store(0, std::memory_order_release);
+    refuse_within_pause();
+  }
   // Relaxed: a count that the next pause waits to see at zero; it protects no data.
   waiting_writers_.fetch_add(1, std::memory_order_relaxed);
   do {
@@ -54,7 +59,14 @@ std::atomic<std::uint64_t>* EpochDomain::claim_after_pause(std::atomic<std::uint
   return slot;
 }
 
+void EpochDomain::refuse_within_pause() const {
+  if (pauser_.load(std::memory_order_relaxed) == std::this_thread::get_id()) {
+    throw std::runtime_error("the engine is being saved or changed by the very call that this code interrupts");
+  }
+}
+
 EpochDomain::Pause::Pause(EpochDomain* domain) : domain_(domain), lock_(domain->pause_mutex_) {
+  domain->pauser_.store(std::this_thread::get_id(), std::memory_order_relaxed);
   for (Backoff backoff; domain->waiting_writers_.load(std::memory_order_relaxed) != 0;) backoff.wait();
   // seq_cst: raise the flag, then read the slots.
   domain->paused_.store(1, std::memory_order_seq_cst);
@@ -66,6 +78,7 @@ EpochDomain::Pause::Pause(EpochDomain* domain) : domain_(domain), lock_(domain->
 
 EpochDomain::Pause::~Pause() {
   if (domain_ == nullptr) return;
+  domain_->pauser_.store(std::thread::id{}, std::memory_order_relaxed);
   // Release: writers that see the flag down see what was done under the pause.
   domain_->paused_.store(0, std::memory_order_release);
   domain_->paused_.notify_all();

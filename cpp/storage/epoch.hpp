@@ -24,6 +24,7 @@
 #include <functional>
 #include <list>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "storage/memory.hpp"
@@ -58,8 +59,8 @@ class EpochDomain {
   // Never blocks, unless all kSlots pins are taken; then it yields until one is free.
   Pin pin_reader() { return Pin(claim(kBusy)); }
 
-  // Waits while writers are paused. REQUIRES: this thread holds no pause and no other writer's pin, or both may wait
-  // for each other for ever.
+  // Waits while writers are paused; throws std::runtime_error if this thread paused them (a signal handler that runs in
+  // the middle of a pause). REQUIRES: this thread holds no other writer's pin, or it may wait for itself for ever.
   Pin pin_writer() {
     std::atomic<std::uint64_t>* slot = claim(kBusy | kWriter);
     // seq_cst: after the slot was marked, see above.
@@ -86,8 +87,11 @@ class EpochDomain {
     std::unique_lock<std::mutex> lock_;
   };
 
-  // REQUIRES: this thread holds no writer's pin and no pause.
-  Pause pause_writers() { return Pause(this); }
+  // REQUIRES: this thread holds no writer's pin. Throws std::runtime_error if it holds a pause.
+  Pause pause_writers() {
+    refuse_within_pause();
+    return Pause(this);
+  }
 
   // Runs `free` once nobody who is pinned now is pinned any more: in some later call of retire or collect, or in the
   // destructor, on whatever thread that is, whatever locks it holds. `free` must not throw and should only free. Where
@@ -102,6 +106,7 @@ class EpochDomain {
   bool passed(std::uint64_t ticket);
 
  private:
+  void refuse_within_pause() const;
   static constexpr std::size_t kSlots = 256;
   static constexpr std::uint64_t kBusy = 1;
   static constexpr std::uint64_t kWriter = 2;
@@ -150,6 +155,8 @@ class EpochDomain {
   std::atomic<std::uint32_t> waiting_writers_{0};           // made to wait by a pause, not yet pinned
   std::atomic<std::size_t> retired_count_{0};
   std::mutex pause_mutex_;
+  // Who holds the pause. Relaxed: only compared with the reading thread's own id, which only that thread stores.
+  std::atomic<std::thread::id> pauser_{};
   std::mutex retired_mutex_;
   // Guarded by retired_mutex_; tickets ascend. A list, so that moving out what is due allocates nothing.
   std::list<Retired> retired_;

@@ -1,8 +1,10 @@
-// Interrupt: asked between pieces of long work whether to stop. Whoever calls the engine may supply one (the Python
-// bindings answer for Ctrl-C); only the thread that called the engine asks it.
+// Interrupt: whether a long call should stop. Whoever calls the engine may install one for the calling thread (the
+// Python bindings answer for Ctrl-C); loops that can take more than about 50 ms ask between pieces of work. Threads
+// that the engine starts itself have none: they follow the thread that started them.
 #pragma once
 
 #include <stdexcept>
+#include <utility>
 
 namespace recengine {
 
@@ -12,14 +14,28 @@ class Interrupt {
   virtual bool requested() = 0;  // cheap enough to be asked every few microseconds
 };
 
-// Thrown by read-only work that was stopped.
+// Thrown by work that was stopped.
 class Interrupted : public std::runtime_error {
  public:
   Interrupted() : std::runtime_error("interrupted") {}
 };
 
-inline void check_interrupt(Interrupt* interrupt) {
-  if (interrupt != nullptr && interrupt->requested()) throw Interrupted();
+inline thread_local Interrupt* current_interrupt = nullptr;
+
+class InterruptScope {
+ public:
+  explicit InterruptScope(Interrupt& interrupt) : before_(std::exchange(current_interrupt, &interrupt)) {}
+  ~InterruptScope() { current_interrupt = before_; }
+  InterruptScope(const InterruptScope&) = delete;
+  InterruptScope& operator=(const InterruptScope&) = delete;
+
+ private:
+  Interrupt* const before_;
+};
+
+inline bool interrupt_requested() { return current_interrupt != nullptr && current_interrupt->requested(); }
+inline void check_interrupt() {
+  if (interrupt_requested()) throw Interrupted();
 }
 
 }  // namespace recengine

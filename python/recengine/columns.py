@@ -12,34 +12,41 @@ from recengine import _core
 __all__ = ["id_column", "number_column", "seconds", "seconds_column"]
 
 
-def _arrow_array(column: Any) -> Any:
+def _arrow() -> Any:
     try:
-        import pyarrow as pa
+        import pyarrow
     except ImportError as error:
         raise ImportError('Arrow columns need pyarrow: pip install "recengine[arrow]"') from error
-    chunked = pa.chunked_array(column)
-    if pa.types.is_dictionary(chunked.type):
-        chunked = chunked.cast(chunked.type.value_type)
-    return chunked
+    return pyarrow
+
+
+def _is_text(kind: Any) -> bool:
+    types = _arrow().types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _plain(chunk: Any) -> Any:
+    """A chunk without dictionary and string views, for both of which Arrow lacks some functions."""
+    pa = _arrow()
+    if pa.types.is_dictionary(chunk.type):
+        return _plain(chunk.dictionary).take(chunk.indices)
+    return chunk.cast(pa.large_string()) if _is_text(chunk.type) else chunk
 
 
 def _arrow_ids(column: Any) -> Any:
-    import pyarrow as pa
-
-    chunked = _arrow_array(column)
-    kind = chunked.type
-    if chunked.null_count:
-        raise ValueError(f"ids must not be missing, but {chunked.null_count} of {len(chunked)} are")
-    if pa.types.is_integer(kind):
-        return chunked.to_numpy()
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise TypeError(f"ids must be str or int, not {kind}")
-    array = chunked.cast(pa.large_string()).combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # combine_chunks of an empty column, in some versions
-        array = array.chunk(0) if array.num_chunks else pa.array([], pa.large_string())
-    _, offsets, data = array.buffers()
-    if len(array) == 0:
+    pa = _arrow()
+    chunks = [column] if isinstance(column, pa.Array) else pa.chunked_array(column).chunks
+    chunks = [_plain(chunk) for chunk in chunks if len(chunk)]
+    if not chunks:
         return []
+    array = pa.concat_arrays(chunks)
+    if array.null_count:
+        raise ValueError(f"ids must not be missing, but {array.null_count} of {len(array)} are")
+    if pa.types.is_integer(array.type):
+        return array.to_numpy(zero_copy_only=False)
+    if not _is_text(array.type):
+        raise TypeError(f"ids must be str or int, not {array.type}")
+    _, offsets, data = array.buffers()
     starts = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     return _core.Utf8Column(np.frombuffer(data if data is not None else b"", dtype=np.uint8), starts)
 
@@ -57,9 +64,7 @@ def id_column(column: Any) -> Any:
     if hasattr(column, "__arrow_c_stream__"):
         return _arrow_ids(column)
     if hasattr(column, "__arrow_c_array__"):
-        import pyarrow as pa
-
-        return _arrow_ids(pa.array(column))
+        return _arrow_ids(_arrow().array(column))
     if hasattr(column, "to_numpy"):
         return column.to_numpy()
     return column
@@ -72,7 +77,7 @@ def number_column(column: Any) -> Any:
     if hasattr(column, "to_numpy"):
         return column.to_numpy()
     if hasattr(column, "__arrow_c_stream__"):
-        return _arrow_array(column).to_numpy()
+        return _arrow().chunked_array(column).to_numpy()
     return column
 
 

@@ -56,11 +56,11 @@ class Engine:
     optimizer
         ``"adagrad"`` (row-wise, Duchi et al. 2011) or ``"sgd"``.
     l2
-        Weight of the squared norm of the rows an event touches.
+        Weight decay of the user's and the candidates' rows and biases, at the plain learning rate.
     max_step
         No coordinate moves further than this in one step (L-infinity clip).
     init_scale
-        New rows are uniform in (-init_scale, init_scale); user rows start at zero if there is a history.
+        New rows are uniform in [-init_scale, init_scale); user rows start at zero if there is a history.
     negatives
         Items sampled against each positive. Default 64 for softmax, 1 for bpr, 0 for logistic (which then trusts its
         labels).
@@ -287,7 +287,7 @@ class Engine:
         history
             Instead of `user`: the visitor's items, oldest first. Unknown ones are ignored and counted in `stats`.
         exclude_seen
-            Leave out what the user has had an event with.
+            Leave out what the user has chosen before (for logistic: label 1).
         exclude, among
             Columns of items to leave out, or to choose from; unknown ones are ignored and counted in `stats`.
 
@@ -488,7 +488,7 @@ class Engine:
 
         Raises OSError if it cannot be written; `path` is then as it was.
         """
-        self._core.save(os.fspath(path))
+        self._core.save(_file_name(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Engine:
@@ -512,7 +512,7 @@ class Engine:
         Ranking(cup: 2)
         """
         engine = cls.__new__(cls)
-        engine._adopt(_core.Engine.load(os.fspath(path)))
+        engine._adopt(_core.Engine.load(_file_name(path)))
         return engine
 
     # ---- running settings and statistics
@@ -520,7 +520,7 @@ class Engine:
     @property
     def learning_rate(self) -> float:
         """The base learning rate; may be set while the engine runs. ValueError unless finite and at least 0."""
-        return self._core.learning_rate
+        return _shortest(self._core.learning_rate)
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
@@ -542,7 +542,10 @@ class Engine:
         >>> Engine(dim=32).settings["dim"]
         32
         """
-        return {**self._core.settings(), "learning_rate": self.learning_rate, "threads": self.threads}
+        settings = {**self._core.settings(), "learning_rate": self.learning_rate, "threads": self.threads}
+        half_life = settings.pop("popularity_half_life")  # a double; the others are float32 in the core
+        shown = {name: _shortest(value) if isinstance(value, float) else value for name, value in settings.items()}
+        return {**shown, "popularity_half_life": half_life}
 
     def stats(self) -> dict[str, Any]:
         """Counters, latencies (microseconds, percentiles within 9 %), memory (bytes), and the kernels in use.
@@ -579,11 +582,23 @@ class Engine:
         return f"<table><caption>recengine.Engine</caption><tbody>{rows}</tbody></table>"
 
 
+def _shortest(value: float) -> float:
+    """The shortest decimal that is the same float32: 0.1 rather than 0.10000000149."""
+    return float(str(np.float32(value)))
+
+
 def _finite_seconds(timestamp: Any) -> float:
     moment = seconds(timestamp)
     if moment - moment != 0.0:  # NaN or infinity; NaN would mean "omitted" to the core
-        raise ValueError(f"timestamp must be a finite number of seconds, not {timestamp}")
+        raise ValueError(f"timestamp must be a number of seconds within 1e15, not {timestamp}")
     return moment
+
+
+def _file_name(path: str | os.PathLike[str]) -> bytes:
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise ValueError(f"path must not hold a null character: {path!r}")
+    return name
 
 
 def _id_or_column(ids: Any) -> Sequence[Any] | Any:

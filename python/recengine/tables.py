@@ -35,7 +35,12 @@ class Ids:
         self._kind = kind
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, (str, int, np.integer)) and not isinstance(key, bool) and self._has(key)
+        if not isinstance(key, (str, int, np.integer)) or isinstance(key, bool):
+            return False
+        try:
+            return self._has(key)
+        except ValueError:  # no 64-bit int, or no UTF-8: nothing that could be in here
+            return False
 
     def __len__(self) -> int:
         return self._count()
