@@ -1,4 +1,4 @@
-"""Builds the C++ tests and runs them: as shipped, under ThreadSanitizer, and under Address- and UndefinedBehaviorSanitizer."""
+"""Builds the C++ tests and runs them: as shipped, under ThreadSanitizer, under Address- and UBSan."""
 
 from __future__ import annotations
 

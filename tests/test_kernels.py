@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import recengine
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import recengine
 from recengine import _core
 
 Floats = NDArray[np.float32]

@@ -100,16 +100,18 @@ void IdColumn::take_integers(const py::array& array, const char* what) {
 }
 
 void IdColumn::take_sequence(py::handle object, const char* what) {
-  const auto sequence = py::reinterpret_steal<py::object>(PySequence_Fast(object.ptr(), "ids must be a sequence"));
+  // A tuple of its own: a list may change while its elements are asked for their numbers.
+  const auto sequence = py::reinterpret_steal<py::object>(PySequence_Tuple(object.ptr()));
   if (!sequence) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
     PyErr_Clear();
     throw py::type_error(
         message(what, " ids must be a list, tuple, array or data frame column, not ", type_name(object)));
   }
-  const auto size = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
+  const auto size = static_cast<std::size_t>(PyTuple_GET_SIZE(sequence.ptr()));
   if (size == 0) return;
   const auto at = [&sequence](std::size_t k) {
-    return py::handle(PySequence_Fast_GET_ITEM(sequence.ptr(), static_cast<py::ssize_t>(k)));
+    return py::handle(PyTuple_GET_ITEM(sequence.ptr(), static_cast<py::ssize_t>(k)));
   };
   if (PyUnicode_Check(at(0).ptr())) {
     offsets_.reserve(size + 1);

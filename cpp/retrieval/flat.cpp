@@ -29,7 +29,9 @@ template <class Visit>
 void for_each_block(const EmbeddingTable& items, Visit visit) {
   const Row count = items.count();
   for (Row first = 0, blocks = 1; first < count; first += kBlock, ++blocks) {
-    const std::uint64_t live = items.live_word(first / kBlock);
+    std::uint64_t live = items.live_word(first / kBlock);
+    // Rows that came after the count was read are live and have no score.
+    if (count - first < kBlock) live &= (std::uint64_t{1} << (count - first)) - 1;
     if (live != 0) visit(first, std::min(kBlock, count - first), live);
     if (blocks % kBlocksPerCheck == 0) check_interrupt();
   }

@@ -419,6 +419,11 @@ class Engine:
     def user_vector(self, user: Any) -> npt.NDArray[np.float32]:
         """The vector a query of this user would use now: (dim,) for an id, (n, dim) for a column. A copy. KeyError if
         unknown.
+
+        >>> engine = Engine.from_factors(["ann"], [[1.0, 2.0]], ["tea"], [[0.5, 0.5]], history=1, learning_rate=0.0)
+        >>> engine.learn_one("ann", "tea")
+        >>> engine.user_vector("ann").tolist()
+        [1.5, 2.5]
         """
         if _is_id(user):
             return self._core.user_vectors([user]).reshape(-1)
@@ -438,6 +443,11 @@ class Engine:
         """Sets the learned rows (n, dim) of n users, and their biases (n,) if given; new users are added.
 
         Raises ValueError, before anything changes, for another shape or a value that is not finite.
+
+        >>> engine = Engine(dim=2)
+        >>> engine.set_users(["ann"], [[1.0, 2.0]])
+        >>> engine.user_vector("ann").tolist()
+        [1.0, 2.0]
         """
         self._core.set_users(id_column(ids), np.asarray(vectors, dtype=np.float32), number_column(biases))
 
@@ -454,7 +464,13 @@ class Engine:
         self._core.set_items(id_column(ids), np.asarray(vectors, dtype=np.float32), number_column(biases))
 
     def remove_users(self, ids: Any) -> None:
-        """Forgets users. KeyError naming the first unknown one, before anything changes."""
+        """Forgets users. KeyError naming the first unknown one, before anything changes.
+
+        >>> engine = Engine.from_factors(["ann"], [[1.0]], ["tea"], [[1.0]])
+        >>> engine.remove_users("ann")
+        >>> "ann" in engine.users
+        False
+        """
         self._core.remove_users(_id_or_column(ids))
 
     def remove_items(self, ids: Any) -> None:

@@ -1,7 +1,6 @@
 // Engine: everything at once from many threads. What is checked under load:
 //  - an id that is returned was one of those that could be there, and its score is its own, never that of another item
-//  that
-//    had or gets its slot: every item's row is a code of its id, and the learning rate is 0, so that rows keep it;
+//    that had or gets its slot: every item's row is a code of its id, and the rate is 0, so that rows keep it;
 //  - what a call that has returned changed, the next call of the same thread sees;
 //  - a file saved meanwhile loads and agrees with itself.
 // Without load: determinism, histories, removal and reuse of slots, interrupts.
@@ -148,7 +147,7 @@ struct Stream {
 
 Stream random_stream(Objective objective, std::size_t size) {
   std::mt19937 random(5);
-  const auto below = [&random](unsigned bound) { return random() % bound; };
+  const auto below = [&random](unsigned bound) { return static_cast<std::int64_t>(random() % bound); };
   Stream stream;
   for (std::size_t e = 0; e < size; ++e) {
     stream.users.push_back(below(40));
@@ -277,7 +276,7 @@ class OnceLearned : public Interrupt {
 };
 
 void an_interrupt_stops_between_events() {
-  for (const std::size_t threads : {1, 2}) {
+  for (const std::size_t threads : {std::size_t{1}, std::size_t{2}}) {
     Engine engine(still_settings());
     const Stream stream = [] {
       Stream many;
