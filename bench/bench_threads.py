@@ -123,6 +123,7 @@ def bench_learn_with_two_threads(
     benchmark: BenchmarkFixture, report: Report, engine: Engine, synthetic: Pairs, rounds: int
 ) -> None:
     """`learn_many` with `threads=2` beside `threads=1`, on a machine with two cores or more."""
+    engine.threads = 2
     times = in_turns(
         benchmark,
         whole(lambda: engine.learn_many(synthetic.users, synthetic.items, threads=2)),

@@ -295,6 +295,8 @@ def test_columns_of_seconds() -> None:
         np.array(expected, np.int64),
         moments,
         aware,
+        [aware[0], *moments[1:]],  # naive ones count as UTC beside others too
+        [moments[0], *aware[1:]],
         [np.datetime64(moment) for moment in moments],
         *(np.array(moments, f"M8[{unit}]") for unit in ("s", "ms", "us", "ns")),
         np.array(moments, dtype=object),

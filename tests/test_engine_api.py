@@ -196,6 +196,16 @@ def test_setting_rows_again() -> None:
     np.testing.assert_array_equal(engine.user_vector("eve"), rows[0])
 
 
+def test_setting_known_rows_takes_no_memory() -> None:
+    engine = Engine(dim=DIM)
+    ids, rows = np.arange(20_000), np.zeros((20_000, DIM), dtype=np.float32)
+    engine.set_items(ids, rows)
+    before = engine.stats()["memory_bytes"]["items"]
+    engine.set_items(ids, rows)
+    engine.learn_many(ids, ids, weights=np.zeros(20_000))
+    assert engine.stats()["memory_bytes"]["items"] == before
+
+
 def test_settings_make_the_same_engine_again() -> None:
     engine = Engine(
         dim=12,

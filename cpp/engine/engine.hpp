@@ -131,8 +131,7 @@ class Engine {
  private:
   struct Batch;
 
-  void check_event(float value, float weight) const;
-  void check_event_columns(const EventColumns& events) const;
+  void prepare(Batch& batch, std::size_t first, std::size_t count, std::size_t threads) const;
   void learn_share(Batch& batch, std::size_t share);
   void learn_block(Batch& batch, const std::vector<std::size_t>& block);
   void saw_timestamp(double timestamp);

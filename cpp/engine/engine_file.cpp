@@ -104,8 +104,8 @@ void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTa
   file.end();
   file.begin<float>(name + ".scalars");
   for (const Row row : rows) {
-    const std::array<float, 3> scalars{load_relaxed(&table.bias[row]), load_relaxed(&table.accumulator[row]),
-                                       load_relaxed(&table.bias_accumulator[row])};
+    const std::array<float, 3> scalars{load_relaxed(&table.bias[row]), load_relaxed(&table.accumulators[row].row),
+                                       load_relaxed(&table.accumulators[row].bias)};
     file.append(std::span<const float>(scalars));
   }
   file.end();
@@ -160,8 +160,8 @@ std::vector<Row> load_table(const SnapshotReader& file, const std::string& name,
     std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * table.dim()), table.dim(), padded.begin());
     active_kernels().store(table.rows.row(slot), padded.data(), padded.size());
     store_relaxed(&table.bias[slot], scalars[3 * k]);
-    store_relaxed(&table.accumulator[slot], scalars[3 * k + 1]);
-    store_relaxed(&table.bias_accumulator[slot], scalars[3 * k + 2]);
+    store_relaxed(&table.accumulators[slot].row, scalars[3 * k + 1]);
+    store_relaxed(&table.accumulators[slot].bias, scalars[3 * k + 2]);
   }
   return {slots.begin(), slots.end()};
 }

@@ -11,10 +11,10 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kBlock = 256;     // events a writer's pin is held for
-constexpr std::size_t kAhead = 4;       // events between fetching a row and using it
-constexpr double kMaxTimestamp = 1e15;  // seconds; over any half-life far from overflow
-constexpr std::size_t kEventsPerCheck = 65536;
+constexpr std::size_t kBlock = 256;         // events a writer's pin is held for
+constexpr std::size_t kAhead = 4;           // events between fetching a row and using it
+constexpr double kMaxTimestamp = 1e15;      // seconds; over any half-life far from overflow
+constexpr std::size_t kPiece = 16384;       // events prepared between two looks at the interrupt
 constexpr std::uint64_t kTimedEvents = 16;  // one learn_one in so many is timed
 
 void check_timestamp(double timestamp) {
@@ -23,24 +23,10 @@ void check_timestamp(double timestamp) {
   }
 }
 
-void check_length(std::size_t users, std::size_t items) {
-  if (users != items) {
-    throw std::invalid_argument(message("users and items must be of equal length, not ", users, " and ", items));
+void check_weight(float weight) {
+  if (!(weight >= 0 && std::isfinite(weight))) {
+    throw std::invalid_argument(message("weight must be finite and at least 0, not ", weight));
   }
-}
-
-std::uint64_t hash_at(const IdSpan& ids, std::size_t k) {
-  return with_key(id_at(ids, k), [](auto key) { return IdMap::hash(key); });
-}
-
-// How many different ids among those without a row.
-std::size_t count_new(const IdSpan& ids, const std::vector<Row>& rows) {
-  std::vector<std::uint64_t> hashes;
-  for (std::size_t k = 0; k < rows.size(); ++k) {
-    if (rows[k] == kNoRow) hashes.push_back(hash_at(ids, k));
-  }
-  std::sort(hashes.begin(), hashes.end());
-  return static_cast<std::size_t>(std::unique(hashes.begin(), hashes.end()) - hashes.begin());
 }
 
 Row find_or_insert(EmbeddingTable& table, const Id& id) {
@@ -49,15 +35,9 @@ Row find_or_insert(EmbeddingTable& table, const Id& id) {
 
 }  // namespace
 
-void Engine::check_event(float value, float weight) const {
-  learner_.check_value(value);
-  if (!(weight >= 0 && std::isfinite(weight))) {
-    throw std::invalid_argument(message("weight must be finite and at least 0, not ", weight));
-  }
-}
-
 void Engine::learn_one(const Id& user, const Id& item, float value, float weight, double timestamp) {
-  check_event(value, weight);
+  learner_.check_value(value);
+  check_weight(weight);
   if (!std::isnan(timestamp)) check_timestamp(timestamp);
   check_kind(model_.users.ids, user.kind, "user");
   check_kind(model_.items.ids, item.kind, "item");
@@ -72,8 +52,10 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
     if (!std::isnan(timestamp)) saw_timestamp(timestamp);
     const Row user_row = find_or_insert(model_.users, user);
     const Row item_row = find_or_insert(model_.items, item);
-    learner_.learn(
-        {user_row, item_row, value, weight, std::isnan(timestamp) ? latest_timestamp() : timestamp, sequence});
+    const double when = std::isnan(timestamp) ? latest_timestamp() : timestamp;
+    const Event event{user_row, item_row, value, weight, when, sequence};
+    learner_.learn(event);
+    learner_.count(event);
     events_.fetch_add(1, std::memory_order_relaxed);
   }
   if (timed) learn_latency_.record(LatencyHistogram::Clock::now() - start);
@@ -95,49 +77,56 @@ struct Engine::Batch {
   std::size_t size() const { return users.size(); }
 };
 
-void Engine::check_event_columns(const EventColumns& events) const {
-  check_length(events.users.size, events.items.size);
-  check_ids(model_.users.ids, events.users, "user");
-  check_ids(model_.items.ids, events.items, "item");
-  for (std::size_t e = 0; e < events.users.size; ++e) {
-    check_event(events.values == nullptr ? 1.0f : events.values[e],
-                events.weights == nullptr ? 1.0f : events.weights[e]);
+// Checks and looks up events [first, first + count). Reads only: nothing has changed when it throws.
+void Engine::prepare(Batch& batch, std::size_t first, std::size_t count, std::size_t threads) const {
+  const EventColumns& events = batch.events;
+  for (std::size_t e = first; e < first + count; ++e) {
+    if (events.values != nullptr) learner_.check_value(events.values[e]);
+    if (events.weights != nullptr) check_weight(events.weights[e]);
     if (events.timestamps != nullptr) check_timestamp(events.timestamps[e]);
-    if (e % kEventsPerCheck == 0) check_interrupt();
+    if (events.users.kind == IdKind::kString) validate_id(events.users.string_at(e));
+    if (events.items.kind == IdKind::kString) validate_id(events.items.string_at(e));
+    if (threads > 1) batch.share[e] = static_cast<std::uint8_t>((hash_at(events.users, e) >> 8) % threads);
   }
+  model_.users.ids.find_many(events.users, first, count, batch.users.data() + first);
+  model_.items.ids.find_many(events.items, first, count, batch.items.data() + first);
 }
 
 std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) {
-  check_event_columns(events);
   const std::size_t size = events.users.size;
+  if (size != events.items.size) {
+    throw std::invalid_argument(
+        message("users and items must be of equal length, not ", size, " and ", events.items.size));
+  }
   if (size == 0) return 0;
+  check_kind(model_.users.ids, events.users.kind, "user");
+  check_kind(model_.items.ids, events.items.kind, "item");
   threads = std::clamp<std::size_t>(std::min(threads, (size + kBlock - 1) / kBlock), 1, 255);
 
   Batch batch(events, latest_timestamp());
   batch.users.resize(size);
   batch.items.resize(size);
+  if (threads > 1) batch.share.resize(size);
   // Pinned piece by piece, and never while an interrupt is asked: a signal handler may use the engine. A removal in
   // between shows in the count.
   batch.removals = removals_.load(std::memory_order_acquire);
-  for (std::size_t first = 0; first < size; first += kEventsPerCheck) {
-    const std::size_t count = std::min(kEventsPerCheck, size - first);
-    {
-      const auto pin = domain_.pin_writer();
-      model_.users.ids.find_many(events.users, first, count, batch.users.data() + first);
-      model_.items.ids.find_many(events.items, first, count, batch.items.data() + first);
+  run_parallel(threads, batch.stop, [&](std::size_t number) {
+    const std::size_t stride = kPiece * threads;
+    for (std::size_t first = number * kPiece; first < size && !batch.stop.load(std::memory_order_relaxed);
+         first += stride) {
+      {
+        const auto pin = domain_.pin_reader();
+        prepare(batch, first, std::min(kPiece, size - first), threads);
+      }
+      check_interrupt();
     }
-    check_interrupt();
-  }
+  });
+  if (batch.stop.load(std::memory_order_relaxed)) throw Interrupted();
   {
     const auto pin = domain_.pin_writer();
     // Memory for the newcomers is taken now, so that no event of the batch can run out of it.
     model_.users.reserve(count_new(events.users, batch.users));
     model_.items.reserve(count_new(events.items, batch.items));
-  }
-  if (threads > 1) {
-    batch.share.resize(size);
-    for (std::size_t e = 0; e < size; ++e)
-      batch.share[e] = static_cast<std::uint8_t>((hash_at(events.users, e) >> 8) % threads);
   }
   batch.first_sequence = sequence_.fetch_add(size, std::memory_order_relaxed);
 
@@ -174,6 +163,8 @@ void Engine::learn_block(Batch& batch, const std::vector<std::size_t>& block) {
       learner_.prefetch(batch.users[block[p]], batch.items[block[p]], batch.first_sequence + block[p]);
     }
   };
+  std::vector<Event> learned;
+  learned.reserve(block.size());
   for (std::size_t position = 0; position < block.size(); ++position) {
     fetch_ahead(position);
     const std::size_t e = block[position];
@@ -181,9 +172,11 @@ void Engine::learn_block(Batch& batch, const std::vector<std::size_t>& block) {
     if (events.timestamps != nullptr) saw_timestamp(timestamp);
     const Row user = batch.users[e] != kNoRow ? batch.users[e] : find_or_insert(model_.users, id_at(events.users, e));
     const Row item = batch.items[e] != kNoRow ? batch.items[e] : find_or_insert(model_.items, id_at(events.items, e));
-    learner_.learn({user, item, events.values == nullptr ? 1.0f : events.values[e],
-                    events.weights == nullptr ? 1.0f : events.weights[e], timestamp, batch.first_sequence + e});
+    learned.push_back({user, item, events.values == nullptr ? 1.0f : events.values[e],
+                       events.weights == nullptr ? 1.0f : events.weights[e], timestamp, batch.first_sequence + e});
+    learner_.learn(learned.back());
   }
+  for (const Event& event : learned) learner_.count(event);
 }
 
 void Engine::learn_share(Batch& batch, std::size_t share) {

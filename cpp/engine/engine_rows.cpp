@@ -62,7 +62,9 @@ void Engine::set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const 
   if (biases != nullptr) check_finite({biases, ids.size}, "biases");
   {
     const auto pin = domain_.pin_writer();
-    table.reserve(ids.size);
+    std::vector<Row> rows(ids.size);
+    table.ids.find_many(ids, 0, ids.size, rows.data());
+    table.reserve(count_new(ids, rows));
   }
   AlignedFloats padded(table.stride(), 0.0f);
   for (std::size_t first = 0; first < ids.size; first += kBlock) {

@@ -1,5 +1,7 @@
 #include "engine/ids.hpp"
 
+#include <algorithm>
+
 #include "storage/message.hpp"
 
 namespace recengine {
@@ -50,6 +52,19 @@ std::vector<Row> find_all(const IdMap& map, const IdSpan& ids, std::string_view 
     if (rows[k] == kNoRow) throw UnknownId(message("unknown ", what, " ", describe(id_at(ids, k))));
   }
   return rows;
+}
+
+std::uint64_t hash_at(const IdSpan& ids, std::size_t k) {
+  return with_key(id_at(ids, k), [](auto key) { return IdMap::hash(key); });
+}
+
+std::size_t count_new(const IdSpan& ids, const std::vector<Row>& rows) {
+  std::vector<std::uint64_t> hashes;
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    if (rows[k] == kNoRow) hashes.push_back(hash_at(ids, k));
+  }
+  std::sort(hashes.begin(), hashes.end());
+  return static_cast<std::size_t>(std::unique(hashes.begin(), hashes.end()) - hashes.begin());
 }
 
 }  // namespace recengine

@@ -59,6 +59,11 @@ void check_ids(const IdMap& map, const IdSpan& ids, std::string_view what);
 // The rows of all the ids; throws UnknownId naming the first that has none.
 std::vector<Row> find_all(const IdMap& map, const IdSpan& ids, std::string_view what);
 
+std::uint64_t hash_at(const IdSpan& ids, std::size_t k);
+
+// How many different ids among those without a row.
+std::size_t count_new(const IdSpan& ids, const std::vector<Row>& rows);
+
 // Calls visit with the id as the map's key type.
 template <class Visit>
 auto with_key(const Id& id, Visit visit) {

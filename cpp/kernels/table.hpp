@@ -45,6 +45,17 @@ struct Kernels {
 
   // row -= clip(rate * (scale * gradient + l2 * row))
   void (*step_row)(float* row, const float* gradient, float scale, float rate, float l2, float clip, std::size_t n);
+
+  // Pairwise ranking with one negative, everything in one pass over three live rows, x (the user) against a and b:
+  //   out[0] = <x, a - b>, out[1] = |x|^2, out[2] = |a - b|^2
+  void (*pair)(const float* x, const float* a, const float* b, std::size_t n, float* out);
+
+  // And its step, all gradients at the rows as they were (slope >= 0 is that of b, -slope that of a):
+  //   x -= clip(x_rate * slope * (b - a) + decay * x)
+  //   a -= clip(-a_rate * slope * x + decay * a)
+  //   b -= clip(b_rate * slope * x + decay * b)
+  void (*step_pair)(float* x, float* a, float* b, float slope, float x_rate, float a_rate, float b_rate, float decay,
+                    float clip, std::size_t n);
 };
 
 // Each defined by the translation unit of its name; neon by baseline.cpp, whose source it is, in place of baseline.

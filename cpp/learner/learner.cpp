@@ -56,14 +56,13 @@ float Learner::full_score(float score, Row user) const {
 }
 
 void Learner::prefetch(Row user, Row item, std::uint64_t sequence) const {
-  const auto fetch_row = [](EmbeddingTable& table, Row row) {
+  const auto fetch_row = [this](EmbeddingTable& table, Row row) {
     const EmbeddingTable::Slot slot = table.slot(row);
     for (std::size_t d = 0; d < std::min(table.stride(), kPrefetched); d += kRowPadding) {
       __builtin_prefetch(slot.row + d, 1);
     }
-    __builtin_prefetch(slot.bias, 1);
-    __builtin_prefetch(slot.accumulator, 1);
-    __builtin_prefetch(slot.bias_accumulator, 1);
+    __builtin_prefetch(slot.accumulator, 1);  // and the bias's beside it
+    if (&table == &model_.items) __builtin_prefetch(slot.bias, 1);
   };
   fetch_row(model_.users, user);
   fetch_row(model_.items, item);
@@ -79,7 +78,9 @@ void Learner::prefetch(Row user, Row item, std::uint64_t sequence) const {
 }
 
 void Learner::learn(const Event& event) {
-  if (event.weight > 0) {
+  if (event.weight > 0 && learns_pairs()) {
+    learn_pair(event);
+  } else if (event.weight > 0) {
     Scratch& work = scratch();
     model_.compose(event.user, work.query);
     const std::size_t count = draw_candidates(event, work);
@@ -88,6 +89,32 @@ void Learner::learn(const Event& event) {
     apply(event, work, count, user_bias_slope);
   }
   observe(event);
+}
+
+void Learner::learn_pair(const Event& event) {
+  Random random(settings_.seed, event.sequence);
+  const Row drawn = sampler_.uniform(random, event.item, &model_.user_state.seen(event.user));
+  if (drawn == kNoRow) return;
+  const EmbeddingTable::Slot user = model_.users.slot(event.user);
+  const EmbeddingTable::Slot item = model_.items.slot(event.item);
+  const EmbeddingTable::Slot negative = model_.items.slot(drawn);
+  const Kernels& kernels = active_kernels();
+  const std::size_t n = model_.items.stride();
+  float sums[3];
+  kernels.pair(user.row, item.row, negative.row, n, sums);
+  const float margin = sums[0] + load_relaxed(item.bias) - load_relaxed(negative.bias);
+  const float slope = sigmoid(-margin) * event.weight;
+  if (!std::isfinite(slope)) return;
+
+  const float rate = rate_now(event.sequence);
+  const float square = slope * slope / static_cast<float>(model_.items.dim());
+  const float user_rate = row_rate(rate, user.accumulator, square * sums[2]);
+  const float item_rate = row_rate(rate, item.accumulator, square * sums[1]);
+  const float negative_rate = row_rate(rate, negative.accumulator, square * sums[1]);
+  kernels.step_pair(user.row, item.row, negative.row, slope, user_rate, item_rate, negative_rate, rate * settings_.l2,
+                    settings_.max_step, n);
+  step_scalar(item.bias, item.bias_accumulator, -slope, rate, settings_.l2);
+  step_scalar(negative.bias, negative.bias_accumulator, slope, rate, settings_.l2);
 }
 
 std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
@@ -218,10 +245,18 @@ void Learner::learn_global(const Event& event, float slope) {
   store_relaxed(&model_.global_bias, mean + (event.value - mean) * std::min(event.weight / total, 1.0f));
 }
 
-// What the user did, whether or not it moved a row. An item shown and not chosen (label 0) is no choice.
+// An item that was shown and not chosen (label 0) is no choice.
+bool Learner::is_choice(const Event& event) const {
+  return settings_.objective != Objective::kLogistic || event.value != 0;
+}
+
+void Learner::count(const Event& event) {
+  if (is_choice(event)) model_.popularity.add(event.item, event.timestamp);
+}
+
+// What the user did, whether or not it moved a row.
 void Learner::observe(const Event& event) {
-  if (settings_.objective == Objective::kLogistic && event.value == 0) return;
-  model_.popularity.add(event.item, event.timestamp);
+  if (!is_choice(event)) return;
   if (settings_.objective == Objective::kSoftmax) model_.recent.push(event.item);
   model_.user_state.observe(event.user, event.item);
 }

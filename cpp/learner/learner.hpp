@@ -36,6 +36,9 @@ class Learner {
   Learner(Model& model, const Settings& settings);
 
   void learn(const Event& event);
+  // Adds a learned event to the popularity. Apart from `learn`, which does not look at popularity: its atomic addition
+  // waits for all stores before it, and costs a third of a step where it stands between two.
+  void count(const Event& event);
   // Fetch what `learn` of an event to come will touch. What a user has seen lies three dependent loads away, so that it
   // takes three calls, some events apart: the user's state, the head of the set, then everything.
   void prefetch_state(Row user) const { model_.user_state.prefetch(user); }
@@ -55,11 +58,18 @@ class Learner {
   struct Scratch;
   static Scratch& scratch();
 
+  // bpr with one negative and no history, the plain case, without the detour over a list of candidates.
+  bool learns_pairs() const {
+    return settings_.objective == Objective::kBpr && settings_.negatives == 1 && settings_.history == 0;
+  }
+  void learn_pair(const Event& event);
+
   std::size_t draw_candidates(const Event& event, Scratch& work) const;
   void take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const;
   void apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope);
   void learn_global(const Event& event, float slope);
   void observe(const Event& event);
+  bool is_choice(const Event& event) const;
 
   float rate_now(std::uint64_t sequence) const;
   // The rate of a row whose gradient has this mean square; updates its accumulator.

@@ -38,6 +38,7 @@ class UserState {
   // The user chose this item now.
   void observe(Row user, Row item) {
     User& state = users_[user];
+    if (history_ == 0 && state.seen.contains(item)) return;  // nothing to write: no turn to take
     const Turn turn(state.writing);
     push(state, user, item + 1);
     state.seen.insert(item, domain_);

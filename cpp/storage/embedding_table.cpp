@@ -31,8 +31,7 @@ void EmbeddingTable::grow_to(std::size_t count) {
   while (chunk_begin(chunks) < count) ++chunks;
   count = chunk_begin(chunks);
   bias.reserve(count);
-  accumulator.reserve(count);
-  bias_accumulator.reserve(count);
+  accumulators.reserve(count);
   live_.reserve(count / 64 + 1);
   for (const auto& [reserve, wipe] : attached_) reserve(count);
   rows.reserve(count);  // last: its capacity vouches for the others
@@ -45,6 +44,7 @@ void EmbeddingTable::reserve(std::size_t extra) {
 }
 
 Row EmbeddingTable::take_slot() {
+  AlignedFloats fresh(initializer_.scale > 0 ? stride_ : 0, 0.0f);  // before a slot is taken: it may throw
   Row row = kNoRow;
   {
     const std::lock_guard lock(slots_mutex_);
@@ -58,8 +58,7 @@ Row EmbeddingTable::take_slot() {
       count_.store(row + 1, std::memory_order_release);
     }
   }
-  if (initializer_.scale > 0) {
-    AlignedFloats fresh(stride_, 0.0f);
+  if (!fresh.empty()) {
     Random random(initializer_.seed, row);
     for (std::size_t d = 0; d < dim_; ++d) fresh[d] = initializer_.scale * (2 * random.uniform() - 1);
     active_kernels().store(rows.row(row), fresh.data(), stride_);
@@ -72,8 +71,8 @@ void EmbeddingTable::retire_slot(Row row) {
   const AlignedFloats zeros(stride_, 0.0f);
   active_kernels().store(rows.row(row), zeros.data(), stride_);
   store_relaxed(&bias[row], 0.0f);
-  store_relaxed(&accumulator[row], 0.0f);
-  store_relaxed(&bias_accumulator[row], 0.0f);
+  store_relaxed(&accumulators[row].row, 0.0f);
+  store_relaxed(&accumulators[row].bias, 0.0f);
   for (const auto& [reserve, wipe] : attached_) wipe(row);
 }
 
@@ -97,8 +96,8 @@ void EmbeddingTable::restore_slots(Row count, const std::vector<Row>& free_slots
 }
 
 std::size_t EmbeddingTable::memory_bytes() const {
-  return ids.memory_bytes() + rows.memory_bytes() + bias.memory_bytes() + accumulator.memory_bytes() +
-         bias_accumulator.memory_bytes() + live_.memory_bytes();
+  return ids.memory_bytes() + rows.memory_bytes() + bias.memory_bytes() + accumulators.memory_bytes() +
+         live_.memory_bytes();
 }
 
 }  // namespace recengine

@@ -28,6 +28,12 @@ namespace recengine {
 
 class EmbeddingTable {
  public:
+  // Row-wise Adagrad's sums: of the mean squares of the row's gradients, and of the squares of the bias's.
+  struct Accumulators {
+    float row;
+    float bias;
+  };
+
   // What a row is born with: uniform in [-scale, scale), drawn from (seed, row) alone.
   struct Initializer {
     std::uint64_t seed;
@@ -90,14 +96,13 @@ class EmbeddingTable {
   };
   Slot slot(Row row) {
     const ChunkPosition at = locate(row);
-    return {rows.at(at), &bias.at(at), &accumulator.at(at), &bias_accumulator.at(at)};
+    return {rows.at(at), &bias.at(at), &accumulators.at(at).row, &accumulators.at(at).bias};
   }
 
   IdMap ids;
   RowTable rows;
-  Column<float> bias;              // b, added to the inner product
-  Column<float> accumulator;       // row-wise Adagrad: sum of the mean squares of the row's gradients
-  Column<float> bias_accumulator;  // the same for the bias
+  Column<float> bias;  // b, added to the inner product
+  Column<Accumulators> accumulators;
 
  private:
   // Release: pairs with live_word. The row is filled and its id stored.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timezone
 from typing import Any
 
 import numpy as np
@@ -99,8 +100,9 @@ def seconds_column(column: Any) -> npt.NDArray[np.float64]:
     """
     array = np.asarray(number_column(column))
     if array.dtype == object and len(array) > 0:
-        if getattr(array[0], "tzinfo", None) is not None:
-            return np.array([moment.timestamp() for moment in array], dtype=np.float64)
+        if any(getattr(moment, "tzinfo", None) is not None for moment in array):
+            moments = [moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc) for moment in array]
+            return np.array([moment.timestamp() for moment in moments], dtype=np.float64)
         if hasattr(array[0], "isoformat") or isinstance(array[0], np.datetime64):
             array = array.astype("datetime64[us]")
     if array.dtype.kind == "M":

@@ -245,7 +245,7 @@ class Engine:
         ValueError, TypeError
             Before the first event, if any is not valid.
         KeyboardInterrupt
-            On Ctrl-C, between events; the message says how many were applied.
+            On Ctrl-C, between events; the message says how many were applied (with one thread: the first ones).
 
         Examples
         --------
@@ -285,7 +285,8 @@ class Engine:
         k
             At most this many results; fewer if fewer items match.
         history
-            Instead of `user`: the visitor's items, oldest first. Unknown ones are ignored and counted in `stats`.
+            Instead of `user`: the visitor's items, oldest first. Unknown ones are ignored and counted in `stats`. An
+            engine with ``history=0`` makes nothing of them: the visitor gets the popularity ranking.
         exclude_seen
             Leave out what the user has chosen before (for logistic: label 1).
         exclude, among
@@ -294,7 +295,8 @@ class Engine:
         Returns
         -------
         Ranking
-            Exact; equal scores in the order in which the items came. Shapes (m,) or, for n users, (n, k).
+            Exact; of equal scores the lower slot first: the order in which the items came, as long as none was
+            removed. Shapes (m,) or, for n users, (n, k).
 
         Raises
         ------

@@ -183,6 +183,56 @@ void check_step(const Buffer& before, const Buffer& after, const Buffer& x, cons
   }
 }
 
+// One user x and two items: row_after is row_before - clip(rate * slope * direction + decay * row) up to rounding.
+void check_pair_step(const Buffer& before, const Buffer& after, const std::vector<double>& direction, double rate,
+                     double slope, double decay, double clip) {
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    Sum move;
+    move.add(rate * slope * direction[i]);
+    move.add(decay * double{before[i]});
+    const double expected = double{before[i]} - clipped(move.value, clip);
+    CHECK_NEAR(after[i], expected, gamma(5) * move.magnitude + 0x1p-23 * std::abs(expected));
+  }
+}
+
+void check_pairs(const Kernels& kernels, std::size_t dim, const Step& step) {
+  const std::size_t n = (dim + kRowPadding - 1) / kRowPadding * kRowPadding;
+  const Buffer x = random_rows(1, dim, n), a = random_rows(1, dim, n), b = random_rows(1, dim, n);
+  Sum dot, x_square, difference_square;
+  std::vector<double> to_user(n), to_a(n), to_b(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const double difference = double{a[i]} - double{b[i]};
+    dot.add(double{x[i]} * difference);
+    x_square.add(double{x[i]} * double{x[i]});
+    difference_square.add(difference * difference);
+    to_user[i] = -difference;
+    to_a[i] = -double{x[i]};
+    to_b[i] = double{x[i]};
+  }
+  float sums[3];
+  kernels.pair(x.data(), a.data(), b.data(), n, sums);
+  CHECK_NEAR(sums[0], dot.value, gamma(n + 2) * dot.magnitude);
+  CHECK_NEAR(sums[1], x_square.value, gamma(n + 2) * x_square.magnitude);
+  CHECK_NEAR(sums[2], difference_square.value, gamma(n + 3) * difference_square.magnitude);
+
+  const float slope = std::abs(step.slope), x_rate = step.rate, a_rate = 2 * step.rate, b_rate = 3 * step.rate;
+  Buffer user = x, better = a, worse = b;
+  kernels.step_pair(user.data(), better.data(), worse.data(), slope, x_rate, a_rate, b_rate, step.l2, step.clip, n);
+  check_pair_step(x, user, to_user, x_rate, slope, step.l2, step.clip);
+  check_pair_step(a, better, to_a, a_rate, slope, step.l2, step.clip);
+  check_pair_step(b, worse, to_b, b_rate, slope, step.l2, step.clip);
+  for (std::size_t i = dim; i < n; ++i) CHECK(user[i] == 0.0f && better[i] == 0.0f && worse[i] == 0.0f);
+
+  Buffer hostile = x;
+  hostile[0] = std::numeric_limits<float>::infinity();
+  Buffer first = a, second = b;
+  kernels.step_pair(hostile.data(), first.data(), second.data(), 1e30f, 1e30f, 1e30f, 1e30f, 0.0f, step.clip, n);
+  for (std::size_t i = 0; i < n; ++i) {
+    CHECK(std::isfinite(first[i]) && std::abs(double{first[i]} - double{a[i]}) <= double{step.clip} * 1.0001 + 1e-6);
+    CHECK(std::isfinite(second[i]) && std::abs(double{second[i]} - double{b[i]}) <= double{step.clip} * 1.0001 + 1e-6);
+  }
+}
+
 void check_steps(const Kernels& kernels, std::size_t dim, const Step& step) {
   const std::size_t n = (dim + kRowPadding - 1) / kRowPadding * kRowPadding;
   const Buffer row = random_rows(1, dim, n), x = random_rows(1, dim, n), gradient = random_rows(1, dim, n);
@@ -351,6 +401,7 @@ int main(int argc, char** argv) {
       check_products(kernels, dim, dim % 10, 1 + dim % 9);
       for (const Step& values : {Step{0.7f, 0.05f, 0.01f, 0.02f}, Step{-1.3f, 0.1f, 0.0f, 1e3f}}) {
         check_steps(kernels, dim, values);
+        check_pairs(kernels, dim, values);
       }
     }
     for (std::size_t dim : {1u, 16u, 64u, 80u, 1024u}) {
