@@ -140,7 +140,8 @@ py::object from_ids(const IdArray& ids) {
   if (ids.kind != IdKind::kString) {
     return py::array_t<std::int64_t>(static_cast<py::ssize_t>(ids.ints.size()), ids.ints.data());
   }
-  py::array objects(py::dtype("O"), static_cast<py::ssize_t>(ids.size()));
+  static const int kObject = py::dtype("O").num();
+  py::array objects(py::dtype(kObject), static_cast<py::ssize_t>(ids.size()));
   auto* const slots = static_cast<PyObject**>(objects.mutable_data());
   const IdSpan span = ids.span();
   for (std::size_t k = 0; k < ids.size(); ++k) {

@@ -78,9 +78,7 @@ void Learner::prefetch(Row user, Row item, std::uint64_t sequence) const {
 }
 
 void Learner::learn(const Event& event) {
-  if (event.weight > 0 && learns_pairs()) {
-    learn_pair(event);
-  } else if (event.weight > 0) {
+  if (event.weight > 0 && !(learns_pairs() && learn_pair(event))) {
     Scratch& work = scratch();
     model_.compose(event.user, work.query);
     const std::size_t count = draw_candidates(event, work);
@@ -91,10 +89,10 @@ void Learner::learn(const Event& event) {
   observe(event);
 }
 
-void Learner::learn_pair(const Event& event) {
+bool Learner::learn_pair(const Event& event) {
   Random random(settings_.seed, event.sequence);
   const Row drawn = sampler_.uniform(random, event.item, &model_.user_state.seen(event.user));
-  if (drawn == kNoRow) return;
+  if (drawn == kNoRow) return false;
   const EmbeddingTable::Slot user = model_.users.slot(event.user);
   const EmbeddingTable::Slot item = model_.items.slot(event.item);
   const EmbeddingTable::Slot negative = model_.items.slot(drawn);
@@ -104,7 +102,7 @@ void Learner::learn_pair(const Event& event) {
   kernels.pair(user.row, item.row, negative.row, n, sums);
   const float margin = sums[0] + load_relaxed(item.bias) - load_relaxed(negative.bias);
   const float slope = sigmoid(-margin) * event.weight;
-  if (!std::isfinite(slope)) return;
+  if (!std::isfinite(slope)) return false;
 
   const float rate = rate_now(event.sequence);
   const float square = slope * slope / static_cast<float>(model_.items.dim());
@@ -115,6 +113,7 @@ void Learner::learn_pair(const Event& event) {
                     settings_.max_step, n);
   step_scalar(item.bias, item.bias_accumulator, -slope, rate, settings_.l2);
   step_scalar(negative.bias, negative.bias_accumulator, slope, rate, settings_.l2);
+  return true;
 }
 
 std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {

@@ -58,11 +58,12 @@ class Learner {
   struct Scratch;
   static Scratch& scratch();
 
-  // bpr with one negative and no history, the plain case, without the detour over a list of candidates.
+  // bpr with one negative and no history, the plain case, without the detour over a list of candidates. False if there
+  // is no such pair (no negative was met, or the scores overflowed); nothing has changed then.
   bool learns_pairs() const {
     return settings_.objective == Objective::kBpr && settings_.negatives == 1 && settings_.history == 0;
   }
-  void learn_pair(const Event& event);
+  bool learn_pair(const Event& event);
 
   std::size_t draw_candidates(const Event& event, Scratch& work) const;
   void take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const;

@@ -28,7 +28,8 @@ class RowSet {  // zero bytes are an empty set, as a Column needs
 
   bool contains(std::uint32_t row) const {
     const Table* table = load();
-    return table != nullptr && *table->place_of(row) != kEmpty;
+    // Compared with the row: the place that was empty may since hold another.
+    return table != nullptr && table->place_of(row)->load(std::memory_order_relaxed) == row + 1;
   }
 
   std::size_t size() const {
