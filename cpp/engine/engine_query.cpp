@@ -71,11 +71,15 @@ Engine::Resolved Engine::resolve(const QueryOptions& options) {
 
 void Engine::append(Rankings& rankings, const Best& best) const {
   rankings.ids.kind = model_.items.ids.kind();  // also of a ranking that is empty
+  std::size_t count = 0;
   for (const auto& [score, row] : best) {
+    // An item that was removed and came back during the scan was met in both of its slots: only the new one is live.
+    if (!model_.items.is_live(row)) continue;
     rankings.ids.append(model_.items.ids, row);
     rankings.scores.push_back(score);
+    ++count;
   }
-  rankings.counts.push_back(best.size());
+  rankings.counts.push_back(count);
 }
 
 Best Engine::most_popular(std::size_t k, const Selection& selection, const Resolved& resolved) {

@@ -34,27 +34,24 @@ void Model::compose(Row user, QueryVector& query) const {
   query.history.resize(user == kNoRow ? 0 : user_state.last_items(user, query.history.data()));
   const auto gone = [this](Row item) { return !items.is_live(item); };
   query.history.erase(std::remove_if(query.history.begin(), query.history.end(), gone), query.history.end());
-  query.known_user = user != kNoRow;
-  query.x.resize(users.stride());
-  if (query.known_user) {
-    active_kernels().load(query.x.data(), users.rows.row(user), users.stride());
-  } else {
-    std::fill(query.x.begin(), query.x.end(), 0.0f);
-  }
+  start_from(user, query);
   add_history(query);
 }
 
 void Model::compose(Row user, std::span<const Row> session, QueryVector& query) const {
-  query.known_user = user != kNoRow;
+  start_from(user, query);
+  const std::size_t length = std::min<std::size_t>(session.size(), user_state.history());
+  query.history.assign(session.rbegin(), session.rbegin() + static_cast<std::ptrdiff_t>(length));
+  add_history(query);
+}
+
+void Model::start_from(Row user, QueryVector& query) const {
   query.x.resize(users.stride());
-  if (query.known_user) {
+  if (user != kNoRow) {
     active_kernels().load(query.x.data(), users.rows.row(user), users.stride());
   } else {
     std::fill(query.x.begin(), query.x.end(), 0.0f);
   }
-  const std::size_t length = std::min<std::size_t>(session.size(), user_state.history());
-  query.history.assign(session.rbegin(), session.rbegin() + static_cast<std::ptrdiff_t>(length));
-  add_history(query);
 }
 
 void Model::add_history(QueryVector& query) const {

@@ -27,9 +27,6 @@ struct QueryVector {
   AlignedFloats x;             // (stride)
   std::vector<Row> history;    // rows that went in, newest first
   std::vector<float> weights;  // and their weights
-
-  bool empty() const { return known_user == false && history.empty(); }
-  bool known_user = false;
 };
 
 class Model {
@@ -51,6 +48,7 @@ class Model {
   float global_accumulator = 0;  // Adagrad's sum for it; for the squared model the total weight of the ratings
 
  private:
+  void start_from(Row user, QueryVector& query) const;  // the learned row, or zero
   void add_history(QueryVector& query) const;
 
   std::vector<float> decay_;  // decay^t
