@@ -36,8 +36,8 @@ class Learner {
   Learner(Model& model, const Settings& settings);
 
   void learn(const Event& event);
-  // Adds a learned event to the popularity. Apart from `learn`, which does not look at popularity: its atomic addition
-  // waits for all stores before it, and costs a third of a step where it stands between two.
+  // Adds a learned event to the popularity. Apart from `learn`, which does not look at popularity, so that a batch can
+  // do it for a block at once.
   void count(const Event& event);
   // Fetch what `learn` of an event to come will touch. What a user has seen lies three dependent loads away, so that it
   // takes three calls, some events apart: the user's state, the head of the set, then everything.
