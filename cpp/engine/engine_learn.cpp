@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <span>
 #include <stdexcept>
 
 #include "engine/engine.hpp"
@@ -12,7 +14,6 @@ namespace recengine {
 namespace {
 
 constexpr std::size_t kBlock = 256;         // events a writer's pin is held for
-constexpr std::size_t kAhead = 4;           // events between fetching a row and using it
 constexpr double kMaxTimestamp = 1e15;      // seconds; over any half-life far from overflow
 constexpr std::size_t kPiece = 16384;       // events prepared between two looks at the interrupt
 constexpr std::uint64_t kTimedEvents = 16;  // one learn_one in so many is timed
@@ -55,7 +56,7 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
     const double when = std::isnan(timestamp) ? latest_timestamp() : timestamp;
     const Event event{user_row, item_row, value, weight, when, sequence};
     learner_.learn(event);
-    learner_.count(event);
+    learner_.count({&event, 1});
     events_.fetch_add(1, std::memory_order_relaxed);
   }
   if (timed) learn_latency_.record(LatencyHistogram::Clock::now() - start);
@@ -69,12 +70,13 @@ struct Engine::Batch {
   const double timestamp;  // of events without one
   std::uint64_t first_sequence = 0;
   std::uint64_t removals = 0;  // when the rows were looked up
-  std::vector<Row> users, items;
-  std::vector<std::uint8_t> share;  // which thread learns the event; empty: all by one
+  // Written first by the threads that look up, each its part: not by this one, not twice.
+  std::unique_ptr<Row[]> users, items;
+  std::unique_ptr<std::uint8_t[]> share;  // which thread learns the event; null: all by one
   std::atomic<bool> stop{false};
   std::atomic<std::size_t> applied{0};
 
-  std::size_t size() const { return users.size(); }
+  std::size_t size() const { return events.users.size; }
 };
 
 // Checks and looks up events [first, first + count). Reads only: nothing has changed when it throws.
@@ -88,8 +90,8 @@ void Engine::prepare(Batch& batch, std::size_t first, std::size_t count, std::si
     if (events.items.kind == IdKind::kString) validate_id(events.items.string_at(e));
     if (threads > 1) batch.share[e] = static_cast<std::uint8_t>((hash_at(events.users, e) >> 8) % threads);
   }
-  model_.users.ids.find_many(events.users, first, count, batch.users.data() + first);
-  model_.items.ids.find_many(events.items, first, count, batch.items.data() + first);
+  model_.users.ids.find_many(events.users, first, count, batch.users.get() + first);
+  model_.items.ids.find_many(events.items, first, count, batch.items.get() + first);
 }
 
 std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) {
@@ -104,9 +106,9 @@ std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) 
   threads = std::clamp<std::size_t>(std::min(threads, (size + kBlock - 1) / kBlock), 1, 255);
 
   Batch batch(events, latest_timestamp());
-  batch.users.resize(size);
-  batch.items.resize(size);
-  if (threads > 1) batch.share.resize(size);
+  batch.users = std::make_unique_for_overwrite<Row[]>(size);
+  batch.items = std::make_unique_for_overwrite<Row[]>(size);
+  if (threads > 1) batch.share = std::make_unique_for_overwrite<std::uint8_t[]>(size);
   // Pinned piece by piece, and never while an interrupt is asked: a signal handler may use the engine. A removal in
   // between shows in the count.
   batch.removals = removals_.load(std::memory_order_acquire);
@@ -125,8 +127,8 @@ std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) 
   {
     const auto pin = domain_.pin_writer();
     // Memory for the newcomers is taken now, so that no event of the batch can run out of it.
-    model_.users.reserve(count_new(events.users, batch.users));
-    model_.items.reserve(count_new(events.items, batch.items));
+    model_.users.reserve(count_new(events.users, batch.users.get()));
+    model_.items.reserve(count_new(events.items, batch.items.get()));
   }
   batch.first_sequence = sequence_.fetch_add(size, std::memory_order_relaxed);
 
@@ -152,40 +154,39 @@ void Engine::learn_block(Batch& batch, const std::vector<std::size_t>& block) {
       batch.items[e] = find(model_.items.ids, id_at(events.items, e));
     }
   }
-  const auto known = [&](std::size_t position) {
-    return position < block.size() && batch.users[block[position]] != kNoRow && batch.items[block[position]] != kNoRow;
+  std::vector<Event> run;
+  run.reserve(block.size());
+  std::size_t next = 0;  // the first event of `run` that is not learned
+  const auto learn_waiting = [&] {
+    learner_.learn_run(std::span(run).subspan(next));
+    next = run.size();
   };
-  // Memory is asked for in three steps, each of which finds what the one before it fetched.
-  const auto fetch_ahead = [&](std::size_t position) {
-    if (const std::size_t p = position + 3 * kAhead; known(p)) learner_.prefetch_state(batch.users[block[p]]);
-    if (const std::size_t p = position + 2 * kAhead; known(p)) learner_.prefetch_seen(batch.users[block[p]]);
-    if (const std::size_t p = position + kAhead; known(p)) {
-      learner_.prefetch(batch.users[block[p]], batch.items[block[p]], batch.first_sequence + block[p]);
-    }
-  };
-  std::vector<Event> learned;
-  learned.reserve(block.size());
-  for (std::size_t position = 0; position < block.size(); ++position) {
-    fetch_ahead(position);
-    const std::size_t e = block[position];
+  for (const std::size_t e : block) {
     const double timestamp = events.timestamps == nullptr ? batch.timestamp : events.timestamps[e];
     if (events.timestamps != nullptr) saw_timestamp(timestamp);
-    const Row user = batch.users[e] != kNoRow ? batch.users[e] : find_or_insert(model_.users, id_at(events.users, e));
-    const Row item = batch.items[e] != kNoRow ? batch.items[e] : find_or_insert(model_.items, id_at(events.items, e));
-    learned.push_back({user, item, events.values == nullptr ? 1.0f : events.values[e],
-                       events.weights == nullptr ? 1.0f : events.weights[e], timestamp, batch.first_sequence + e});
-    learner_.learn(learned.back());
+    Row user = batch.users[e], item = batch.items[e];
+    if (user == kNoRow || item == kNoRow) [[unlikely]] {
+      learn_waiting();  // they shall not draw the newcomer
+      if (user == kNoRow) user = find_or_insert(model_.users, id_at(events.users, e));
+      if (item == kNoRow) item = find_or_insert(model_.items, id_at(events.items, e));
+    }
+    run.push_back({user, item, events.values == nullptr ? 1.0f : events.values[e],
+                   events.weights == nullptr ? 1.0f : events.weights[e], timestamp, batch.first_sequence + e});
   }
-  for (const Event& event : learned) learner_.count(event);
+  learn_waiting();
+  learner_.count(run);
 }
 
 void Engine::learn_share(Batch& batch, std::size_t share) {
   std::vector<std::size_t> block;
   for (std::size_t next = 0; next < batch.size() && !batch.stop.load(std::memory_order_relaxed);) {
-    block.clear();
-    for (; next < batch.size() && block.size() < kBlock; ++next) {
-      if (batch.share.empty() || batch.share[next] == share) block.push_back(next);
+    block.resize(kBlock);
+    std::size_t size = 0;
+    for (; next < batch.size() && size < kBlock; ++next) {
+      block[size] = next;  // kept or written over, without a branch that nobody could predict
+      size += batch.share == nullptr || batch.share[next] == share ? 1 : 0;
     }
+    block.resize(size);
     learn_block(batch, block);
     batch.applied.fetch_add(block.size(), std::memory_order_relaxed);
     events_.fetch_add(block.size(), std::memory_order_relaxed);

@@ -64,7 +64,7 @@ void Engine::set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const 
     const auto pin = domain_.pin_writer();
     std::vector<Row> rows(ids.size);
     table.ids.find_many(ids, 0, ids.size, rows.data());
-    table.reserve(count_new(ids, rows));
+    table.reserve(count_new(ids, rows.data()));
   }
   AlignedFloats padded(table.stride(), 0.0f);
   for (std::size_t first = 0; first < ids.size; first += kBlock) {

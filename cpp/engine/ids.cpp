@@ -58,9 +58,9 @@ std::uint64_t hash_at(const IdSpan& ids, std::size_t k) {
   return with_key(id_at(ids, k), [](auto key) { return IdMap::hash(key); });
 }
 
-std::size_t count_new(const IdSpan& ids, const std::vector<Row>& rows) {
+std::size_t count_new(const IdSpan& ids, const Row* rows) {
   std::vector<std::uint64_t> hashes;
-  for (std::size_t k = 0; k < rows.size(); ++k) {
+  for (std::size_t k = 0; k < ids.size; ++k) {
     if (rows[k] == kNoRow) hashes.push_back(hash_at(ids, k));
   }
   std::sort(hashes.begin(), hashes.end());

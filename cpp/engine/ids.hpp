@@ -62,7 +62,7 @@ std::vector<Row> find_all(const IdMap& map, const IdSpan& ids, std::string_view 
 std::uint64_t hash_at(const IdSpan& ids, std::size_t k);
 
 // How many different ids among those without a row.
-std::size_t count_new(const IdSpan& ids, const std::vector<Row>& rows);
+std::size_t count_new(const IdSpan& ids, const Row* rows);
 
 // Calls visit with the id as the map's key type.
 template <class Visit>

@@ -262,37 +262,8 @@ void step_row(float* row, const float* gradient, float scale, float rate, float 
   }
 }
 
-// ---- one user, two items ----
-
-void pair(const float* x, const float* a, const float* b, std::size_t n, float* out) {
-  vec sums[4] = {};
-  for (std::size_t k = 0; k < n; k += kLanes) {
-    const vec user = load_row(x + k);
-    const vec difference = load_row(a + k) - load_row(b + k);
-    sums[0] = multiply_add(user, difference, sums[0]);
-    sums[1] = multiply_add(user, user, sums[1]);
-    sums[2] = multiply_add(difference, difference, sums[2]);
-  }
-  const quad folded = fold4(sums);
-  for (std::size_t i = 0; i < 3; ++i) out[i] = folded[i];
-}
-
-void step_pair(float* x, float* a, float* b, float slope, float x_rate, float a_rate, float b_rate, float decay,
-               float clip, std::size_t n) {
-  const vec x_rates = splat(-x_rate * slope);
-  const vec a_rates = splat(-a_rate * slope);
-  const vec b_rates = splat(b_rate * slope);
-  const vec decays = splat(decay);
-  const vec limits = splat(clip);
-  for (std::size_t k = 0; k < n; k += kLanes) {
-    const vec user = load_row(x + k);
-    const vec better = load_row(a + k);
-    const vec worse = load_row(b + k);
-    store_row(x + k, stepped(user, better - worse, x_rates, decays, limits));
-    store_row(a + k, stepped(better, user, a_rates, decays, limits));
-    store_row(b + k, stepped(worse, user, b_rates, decays, limits));
-  }
-}
+#include "kernels/log2_add.inl"
+#include "kernels/pairs.inl"
 
 }  // namespace
 
@@ -312,8 +283,8 @@ const Kernels kernels = {
     add_scaled,
     step_candidate,
     step_row,
-    pair,
-    step_pair,
+    log2_add,
+    learn_pairs,
 };
 
 }  // namespace RECENGINE_ISA

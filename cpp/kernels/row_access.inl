@@ -38,6 +38,8 @@ inline float load_bias(const float* bias) {
   return value;
 }
 
+inline void store_bias(float* bias, float value) { __atomic_store(bias, &value, __ATOMIC_RELAXED); }
+
 inline quad load_biases(const float* bias) {
   return quad{load_bias(bias), load_bias(bias + 1), load_bias(bias + 2), load_bias(bias + 3)};
 }
@@ -49,6 +51,8 @@ inline quad load_biases(const float* bias) {
 [[gnu::always_inline]] inline void store_row(float* row, vec value) { *reinterpret_cast<volatile vec*>(row) = value; }
 
 [[gnu::always_inline]] inline float load_bias(const float* bias) { return *const_cast<const volatile float*>(bias); }
+
+[[gnu::always_inline]] inline void store_bias(float* bias, float value) { *const_cast<volatile float*>(bias) = value; }
 
 [[gnu::always_inline]] inline quad load_biases(const float* bias) {
   return *reinterpret_cast<const volatile unaligned_quad*>(bias);

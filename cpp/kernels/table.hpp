@@ -9,6 +9,39 @@ namespace recengine {
 
 inline constexpr std::size_t kRowPadding = 16;  // floats: one 64-byte cache line
 
+// Row-wise Adagrad's sums: of the mean squares of the row's gradients, and of the squares of the bias's.
+struct Accumulators {
+  float row;
+  float bias;
+};
+
+inline constexpr float kMaxAccumulator = 1e30f;  // far from overflow, and a rate that small no longer moves anything
+inline constexpr float kEpsilon = 1e-8f;         // rate = learning rate / sqrt(sum + kEpsilon)
+
+// Where a live row and its scalars are.
+struct Slot {
+  float* row;
+  float* bias;
+  Accumulators* sums;
+};
+
+// Rows of one user, of an item that was chosen, and of one that was not.
+struct PairRows {
+  Slot user, item, negative;
+  float weight;  // of the event, at most 1e6
+  float rate;    // the learning rate, at most 1e6
+};
+
+// What limits the steps of pairs.
+struct PairStep {
+  float l2;    // rate * l2 at most 1e6
+  float clip;  // no coordinate moves further
+  float dim;
+  bool adagrad;  // or every row at the plain rate
+};
+
+inline constexpr std::size_t kMaxPairs = 4;
+
 struct Kernels {
   const char* name;
 
@@ -46,16 +79,18 @@ struct Kernels {
   // row -= clip(rate * (scale * gradient + l2 * row))
   void (*step_row)(float* row, const float* gradient, float scale, float rate, float l2, float clip, std::size_t n);
 
-  // Pairwise ranking with one negative, everything in one pass over three live rows, x (the user) against a and b:
-  //   out[0] = <x, a - b>, out[1] = |x|^2, out[2] = |a - b|^2
-  void (*pair)(const float* x, const float* a, const float* b, std::size_t n, float* out);
+  // out[i] = log2(2^a[i] + 2^b[i]), within 1e-14 beside rounding, however large or small the powers; a or b may be
+  // -inf.
+  void (*log2_add)(const double* a, const double* b, std::size_t n, double* out);
 
-  // And its step, all gradients at the rows as they were (slope >= 0 is that of b, -slope that of a):
-  //   x -= clip(x_rate * slope * (b - a) + decay * x)
-  //   a -= clip(-a_rate * slope * x + decay * a)
-  //   b -= clip(b_rate * slope * x + decay * b)
-  void (*step_pair)(float* x, float* a, float* b, float slope, float x_rate, float a_rate, float b_rate, float decay,
-                    float clip, std::size_t n);
+  // Bayesian personalised ranking of up to kMaxPairs pairs that share no row (learner.hpp has the step, objectives.hpp
+  // the slope), for each, with user x, item a, negative b, all gradients at the rows as they were,
+  //   s = weight * sigmoid(<x, b - a> + b's bias - a's)
+  //   x -= clip(rate_x * s * (b - a) + rate * l2 * x)
+  //   a -= clip(-rate_a * s * x + rate * l2 * a)
+  //   b -= clip(rate_b * s * x + rate * l2 * b), and the biases of a and b alike, with 1 for x
+  // Bit g of the result: pair g was left alone, its numbers being so large that a step could overflow.
+  unsigned (*learn_pairs)(const PairRows* pairs, std::size_t count, const PairStep& step, std::size_t n);
 };
 
 // Each defined by the translation unit of its name; neon by baseline.cpp, whose source it is, in place of baseline.

@@ -1,6 +1,7 @@
 #include "learner/learner.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <stdexcept>
 
@@ -13,10 +14,7 @@ namespace recengine {
 
 namespace {
 
-constexpr float kEpsilon = 1e-8f;
 constexpr float kMaxValue = 1e15f;
-constexpr std::size_t kPrefetched = 256;  // floats of a row; the hardware follows by itself from there
-constexpr float kMaxAccumulator = 1e30f;  // far from overflow, and a rate that small no longer moves anything
 
 bool ranks(Objective objective) { return objective == Objective::kSoftmax || objective == Objective::kBpr; }
 
@@ -27,7 +25,7 @@ struct Learner::Scratch {
   QueryVector query;
   AlignedFloats gradient;
   std::vector<Row> items;
-  std::vector<EmbeddingTable::Slot> slots;
+  std::vector<Slot> slots;
   std::vector<const float*> rows;
   std::vector<float> scores, slopes, correction;
 };
@@ -55,65 +53,13 @@ float Learner::full_score(float score, Row user) const {
   return score + user_bias + load_relaxed(&model_.global_bias);
 }
 
-void Learner::prefetch(Row user, Row item, std::uint64_t sequence) const {
-  const auto fetch_row = [this](EmbeddingTable& table, Row row) {
-    const EmbeddingTable::Slot slot = table.slot(row);
-    for (std::size_t d = 0; d < std::min(table.stride(), kPrefetched); d += kRowPadding) {
-      __builtin_prefetch(slot.row + d, 1);
-    }
-    __builtin_prefetch(slot.accumulator, 1);  // and the bias's beside it
-    if (&table == &model_.items) __builtin_prefetch(slot.bias, 1);
-  };
-  fetch_row(model_.users, user);
-  fetch_row(model_.items, item);
-  model_.popularity.prefetch(item);
-  const RowSet& seen = model_.user_state.seen(user);
-  seen.prefetch(item);
-  if (settings_.objective == Objective::kBpr) {
-    Random random(settings_.seed, sequence);  // the first draw is most often the negative
-    const Row negative = random.below(std::max<Row>(model_.items.count(), 1));
-    fetch_row(model_.items, negative);
-    seen.prefetch(negative);
-  }
-}
-
-void Learner::learn(const Event& event) {
-  if (event.weight > 0 && !(learns_pairs() && learn_pair(event))) {
-    Scratch& work = scratch();
-    model_.compose(event.user, work.query);
-    const std::size_t count = draw_candidates(event, work);
-    float user_bias_slope = 0;
-    take_slopes(event, work, count, &user_bias_slope);
-    apply(event, work, count, user_bias_slope);
-  }
-  observe(event);
-}
-
-bool Learner::learn_pair(const Event& event) {
-  Random random(settings_.seed, event.sequence);
-  const Row drawn = sampler_.uniform(random, event.item, &model_.user_state.seen(event.user));
-  if (drawn == kNoRow) return false;
-  const EmbeddingTable::Slot user = model_.users.slot(event.user);
-  const EmbeddingTable::Slot item = model_.items.slot(event.item);
-  const EmbeddingTable::Slot negative = model_.items.slot(drawn);
-  const Kernels& kernels = active_kernels();
-  const std::size_t n = model_.items.stride();
-  float sums[3];
-  kernels.pair(user.row, item.row, negative.row, n, sums);
-  const float margin = sums[0] + load_relaxed(item.bias) - load_relaxed(negative.bias);
-  const float slope = sigmoid(-margin) * event.weight;
-  if (!std::isfinite(slope)) return false;
-
-  const float rate = rate_now(event.sequence);
-  const float square = slope * slope / static_cast<float>(model_.items.dim());
-  const float user_rate = row_rate(rate, user.accumulator, square * sums[2]);
-  const float item_rate = row_rate(rate, item.accumulator, square * sums[1]);
-  const float negative_rate = row_rate(rate, negative.accumulator, square * sums[1]);
-  kernels.step_pair(user.row, item.row, negative.row, slope, user_rate, item_rate, negative_rate, rate * settings_.l2,
-                    settings_.max_step, n);
-  step_scalar(item.bias, item.bias_accumulator, -slope, rate, settings_.l2);
-  step_scalar(negative.bias, negative.bias_accumulator, slope, rate, settings_.l2);
-  return true;
+void Learner::learn_candidates(const Event& event) {
+  Scratch& work = scratch();
+  model_.compose(event.user, work.query);
+  const std::size_t count = draw_candidates(event, work);
+  float user_bias_slope = 0;
+  take_slopes(event, work, count, &user_bias_slope);
+  apply(event, work, count, user_bias_slope);
 }
 
 std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
@@ -175,6 +121,7 @@ void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count, 
 }
 
 float Learner::rate_now(std::uint64_t sequence) const {
+  if (settings_.learning_rate_decay == 0) return learning_rate();
   return learning_rate() / (1 + settings_.learning_rate_decay * static_cast<float>(sequence));
 }
 
@@ -209,25 +156,25 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
   work.gradient.assign(n, 0.0f);
   float* const gradient = work.gradient.data();
   for (std::size_t j = 0; j < count; ++j) {
-    const EmbeddingTable::Slot& item = work.slots[j];
+    const Slot& item = work.slots[j];
     const float slope = work.slopes[j];
-    const float row_step = row_rate(rate, item.accumulator, slope * slope * x_mean_square);
+    const float row_step = row_rate(rate, &item.sums->row, slope * slope * x_mean_square);
     kernels.step_candidate(item.row, x, gradient, slope, row_step, decay(row_step), clip, n);
-    step_scalar(item.bias, item.bias_accumulator, slope, rate, l2);
+    step_scalar(item.bias, &item.sums->bias, slope, rate, l2);
   }
 
   const float gradient_mean_square = kernels.square_norm(gradient, n) / dim;
-  const EmbeddingTable::Slot user = model_.users.slot(event.user);
-  const float user_step = row_rate(rate, user.accumulator, gradient_mean_square);
+  const Slot user = model_.users.slot(event.user);
+  const float user_step = row_rate(rate, &user.sums->row, gradient_mean_square);
   kernels.step_row(user.row, gradient, 1, user_step, decay(user_step), clip, n);
   for (std::size_t t = 0; t < work.query.history.size(); ++t) {
-    const EmbeddingTable::Slot item = model_.items.slot(work.query.history[t]);
+    const Slot item = model_.items.slot(work.query.history[t]);
     const float weight = work.query.weights[t];
-    const float row_step = row_rate(rate, item.accumulator, weight * weight * gradient_mean_square);
+    const float row_step = row_rate(rate, &item.sums->row, weight * weight * gradient_mean_square);
     kernels.step_row(item.row, gradient, weight, row_step, 0, clip, n);
   }
   if (!ranks(settings_.objective)) {
-    step_scalar(user.bias, user.bias_accumulator, user_bias_slope, rate, l2);
+    step_scalar(user.bias, &user.sums->bias, user_bias_slope, rate, l2);
     learn_global(event, user_bias_slope);
   }
 }
@@ -249,8 +196,20 @@ bool Learner::is_choice(const Event& event) const {
   return settings_.objective != Objective::kLogistic || event.value != 0;
 }
 
-void Learner::count(const Event& event) {
-  if (is_choice(event)) model_.popularity.add(event.item, event.timestamp);
+void Learner::count(std::span<const Event> events) {
+  std::array<Row, Popularity::kBatch> items;
+  std::array<double, Popularity::kBatch> timestamps;
+  std::size_t count = 0;
+  for (std::size_t e = 0; e < events.size(); ++e) {
+    if (is_choice(events[e])) {
+      items[count] = events[e].item;
+      timestamps[count++] = events[e].timestamp;
+    }
+    if (count == Popularity::kBatch || e + 1 == events.size()) {
+      model_.popularity.add(items.data(), timestamps.data(), count);
+      count = 0;
+    }
+  }
 }
 
 // What the user did, whether or not it moved a row.

@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 
 #include "learner/model.hpp"
 #include "learner/sampler.hpp"
@@ -36,15 +37,11 @@ class Learner {
   Learner(Model& model, const Settings& settings);
 
   void learn(const Event& event);
-  // Adds a learned event to the popularity. Apart from `learn`, which does not look at popularity, so that a batch can
-  // do it for a block at once.
-  void count(const Event& event);
-  // Fetch what `learn` of an event to come will touch. What a user has seen lies three dependent loads away, so that it
-  // takes three calls, some events apart: the user's state, the head of the set, then everything.
-  void prefetch_state(Row user) const { model_.user_state.prefetch(user); }
-  void prefetch_seen(Row user) const { model_.user_state.seen(user).prefetch_head(); }
-  void prefetch(Row user, Row item, std::uint64_t sequence) const;
-
+  // `learn` of each in turn, with the memory of several under way at once.
+  void learn_run(std::span<const Event> events);
+  // Adds learned events to the popularity. Apart from `learn`, which does not look at popularity, so that a batch does
+  // it for a block at once.
+  void count(std::span<const Event> events);
   float learning_rate() const { return learning_rate_.load(std::memory_order_relaxed); }
   void set_learning_rate(float rate) { learning_rate_.store(rate, std::memory_order_relaxed); }
 
@@ -58,13 +55,20 @@ class Learner {
   struct Scratch;
   static Scratch& scratch();
 
-  // bpr with one negative and no history, the plain case, without the detour over a list of candidates. False if there
-  // is no such pair (no negative was met, or the scores overflowed); nothing has changed then.
+  // bpr with one negative and no history, the plain case, without the detour over a list of candidates:
+  // learner_run.cpp.
+  struct Pair;
+  struct PairGroup;
   bool learns_pairs() const {
     return settings_.objective == Objective::kBpr && settings_.negatives == 1 && settings_.history == 0;
   }
-  bool learn_pair(const Event& event);
+  void prepare_pair(const Event& event, Pair& pair) const;
+  void prefetch_pair(const Event& event, const Pair& pair) const;
+  void learn_pair(const Event& event, const Pair& pair, PairGroup& group);
+  void learn_group(PairGroup& group);
 
+  void learn_candidates(const Event& event);
+  void prefetch(const Event& event) const;
   std::size_t draw_candidates(const Event& event, Scratch& work) const;
   void take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const;
   void apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope);

@@ -8,11 +8,12 @@
 // Thread safety: all methods, from any thread; additions are atomic (none is lost).
 #pragma once
 
-#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <limits>
 
+#include "kernels/kernels.hpp"
 #include "storage/chunked.hpp"
 #include "storage/id_map.hpp"
 
@@ -27,24 +28,30 @@ class Popularity {
 
   void prefetch(Row item) const { __builtin_prefetch(&level_[item], 1); }
 
-  void add(Row item, double timestamp) {
-    const double now = scaled(timestamp);
-    std::atomic<double>& level = level_[item];
-    // Relaxed: the value stands for itself, nothing is published through it.
-    double old = level.load(std::memory_order_relaxed);
-    double fresh;
-    do {
-      const double high = std::max(decode(old), now);
-      fresh = encode(high + std::log2(1 + std::exp2(std::min(decode(old), now) - high)));
-    } while (!level.compare_exchange_weak(old, fresh, std::memory_order_relaxed));
+  // One event of each item, at most kBatch, several logarithms at once.
+  static constexpr std::size_t kBatch = 64;
+  void add(const Row* items, const double* timestamps, std::size_t count) {
+    std::array<double, kBatch> olds, nows, fresh;
+    for (std::size_t e = 0; e < count; ++e) {
+      olds[e] = level(items[e]);
+      nows[e] = scaled(timestamps[e]);
+    }
+    active_kernels().log2_add(olds.data(), nows.data(), count, fresh.data());
+    for (std::size_t e = 0; e < count; ++e) {
+      // Where another event came first, of the batch or of another thread, again. Relaxed: the value stands for itself,
+      // nothing is published through it.
+      double old = encode(olds[e]);
+      while (!level_[items[e]].compare_exchange_strong(old, encode(fresh[e]), std::memory_order_relaxed)) {
+        olds[e] = decode(old);
+        active_kernels().log2_add(&olds[e], &nows[e], 1, &fresh[e]);
+      }
+    }
   }
 
   // L_i: orders items at any time; -infinity for items without events.
   double level(Row item) const { return decode(level_[item].load(std::memory_order_relaxed)); }
   // For loading. REQUIRES: a level that was finite or -infinity when saved.
-  void restore(Row item, double level) {
-    level_[item].store(std::isinf(level) ? 0 : encode(level), std::memory_order_relaxed);
-  }
+  void restore(Row item, double level) { level_[item].store(encode(level), std::memory_order_relaxed); }
   // The decayed count behind a level.
   double count(double level, double now) const { return std::exp2(level - scaled(now)); }
 
@@ -56,7 +63,10 @@ class Popularity {
   // A zeroed column means "no events": levels are stored as such, with zero standing for -infinity (and a level of
   // exactly zero, a single event at the origin, for the smallest positive number).
   static double decode(double stored) { return stored == 0 ? -std::numeric_limits<double>::infinity() : stored; }
-  static double encode(double level) { return level == 0 ? std::numeric_limits<double>::min() : level; }
+  static double encode(double level) {
+    if (std::isinf(level)) return 0;
+    return level == 0 ? std::numeric_limits<double>::min() : level;
+  }
 
   const double half_life_;
   Column<std::atomic<double>> level_;

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/table.hpp"
 #include "storage/chunked.hpp"
 #include "storage/epoch.hpp"
 #include "storage/id_map.hpp"
@@ -28,12 +29,6 @@ namespace recengine {
 
 class EmbeddingTable {
  public:
-  // Row-wise Adagrad's sums: of the mean squares of the row's gradients, and of the squares of the bias's.
-  struct Accumulators {
-    float row;
-    float bias;
-  };
-
   // What a row is born with: uniform in [-scale, scale), drawn from (seed, row) alone.
   struct Initializer {
     std::uint64_t seed;
@@ -88,15 +83,9 @@ class EmbeddingTable {
   std::size_t memory_bytes() const;
 
   // Where a row and its scalars are: one look-up for whoever needs several of them.
-  struct Slot {
-    float* row;
-    float* bias;
-    float* accumulator;
-    float* bias_accumulator;
-  };
   Slot slot(Row row) {
     const ChunkPosition at = locate(row);
-    return {rows.at(at), &bias.at(at), &accumulators.at(at).row, &accumulators.at(at).bias};
+    return {rows.at(at), &bias.at(at), &accumulators.at(at)};
   }
 
   IdMap ids;

@@ -1,7 +1,7 @@
 // RowSet: the rows one user has seen; one pointer, so that millions of users without any cost 8 bytes each.
 //
-// An open-addressing table with linear probing, published by an atomic pointer. Growing and removing copy it; the old
-// table is freed when every thread pinned at that time has left.
+// An open-addressing table probed by buckets of eight, published by an atomic pointer. Growing and removing copy it;
+// the old table is freed when every thread pinned at that time has left.
 //
 // Thread safety: any number of readers beside one writer (the caller serialises writers). All but construction and
 // destruction REQUIRE that the calling thread is pinned in the domain that the writers name.
@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "storage/epoch.hpp"
 
@@ -22,62 +23,62 @@ namespace recengine {
 class RowSet {  // zero bytes are an empty set, as a Column needs
  public:
   RowSet() = default;
-  ~RowSet() { delete_table(table_.load(std::memory_order_relaxed)); }  // REQUIRES: nobody uses the set any more
+  ~RowSet() {  // REQUIRES: nobody uses the set any more
+    if (const Table table = load()) delete_table(table);
+  }
   RowSet(const RowSet&) = delete;
   RowSet& operator=(const RowSet&) = delete;
 
   bool contains(std::uint32_t row) const {
-    const Table* table = load();
-    // Compared with the row: the place that was empty may since hold another.
-    return table != nullptr && table->place_of(row)->load(std::memory_order_relaxed) == row + 1;
+    const Table table = load();
+    return table && table.contains(row);
   }
 
   std::size_t size() const {
-    const Table* table = load();
-    return table == nullptr ? 0 : table->size.load(std::memory_order_relaxed);
+    const Table table = load();
+    return table ? table.size().load(std::memory_order_relaxed) : 0;
   }
 
-  // Starts to load what contains(row) and insert(row) will look at: first the table's head, then, once that is there,
-  // its places.
-  void prefetch_head() const { __builtin_prefetch(load()); }
+  // Starts to load what contains(row) will look at. REQUIRES: this object itself is in the cache, or be patient.
   void prefetch(std::uint32_t row) const {
-    if (const Table* table = load()) __builtin_prefetch(table->places() + table->first_place(row));
+    if (const Table table = load()) __builtin_prefetch(table.first_bucket(row), 0, 2);
   }
 
   // Calls visit(row) for each row, in no particular order; rows inserted meanwhile may be missed.
   template <class Visit>
   void for_each(Visit&& visit) const {
-    if (const Table* table = load()) table->for_each(visit);
+    if (const Table table = load()) table.for_each(visit);
   }
 
   // False if `row` (< 2^32 - 1) was there. Throws std::bad_alloc and changes nothing.
   bool insert(std::uint32_t row, EpochDomain& domain) {
-    Table* table = load();
+    const Table table = load();
+    if (table && table.contains(row)) return false;
     const std::size_t size = this->size();
-    if (table == nullptr || (size + 1) * 8 > table->capacity() * 5) {
-      if (table != nullptr && *table->place_of(row) != kEmpty) return false;
-      Table* fresh = make_table(size + 1);
-      if (table != nullptr) table->for_each([fresh](std::uint32_t old) { fresh->add(old); });
-      fresh->add(row);
-      replace(table, fresh, domain);
+    if (table && (size + 1) * 8 <= table.capacity() * 5) {
+      table.add(row);
       return true;
     }
-    return table->add(row);
+    const Table fresh = make_table(size + 1);
+    if (table) table.for_each([fresh](std::uint32_t old) { fresh.add(old); });
+    fresh.add(row);
+    replace(table, fresh, domain);
+    return true;
   }
 
   // Removes the rows for which pred(row) is true and says how many. Throws std::bad_alloc and changes nothing.
   template <class Predicate>
   std::size_t erase_if(Predicate&& pred, EpochDomain& domain) {
-    Table* table = load();
-    if (table == nullptr) return 0;
+    const Table table = load();
+    if (!table) return 0;
     std::size_t removed = 0;
-    table->for_each([&](std::uint32_t row) { removed += pred(row) ? 1 : 0; });
+    table.for_each([&](std::uint32_t row) { removed += pred(row) ? 1 : 0; });
     if (removed == 0) return 0;
     const std::size_t left = size() - removed;
-    Table* fresh = left == 0 ? nullptr : make_table(left);
-    if (fresh != nullptr) {
-      table->for_each([&](std::uint32_t row) {
-        if (!pred(row)) fresh->add(row);
+    const Table fresh = left == 0 ? Table{} : make_table(left);
+    if (fresh) {
+      table.for_each([&](std::uint32_t row) {
+        if (!pred(row)) fresh.add(row);
       });
     }
     replace(table, fresh, domain);
@@ -85,43 +86,66 @@ class RowSet {  // zero bytes are an empty set, as a Column needs
   }
 
   std::size_t memory_bytes() const {
-    const Table* table = load();
-    return table == nullptr ? 0 : table_bytes(table->capacity());
+    const Table table = load();
+    return table ? table.bytes() : 0;
   }
 
  private:
   static constexpr std::uint32_t kEmpty = 0;  // rows are stored plus one
 
-  struct Table {
-    std::atomic<std::uint32_t> size;
-    std::uint32_t mask;
+  using Place = std::atomic<std::uint32_t>;
 
-    std::size_t capacity() const { return std::size_t{mask} + 1; }
-    std::atomic<std::uint32_t>* places() { return reinterpret_cast<std::atomic<std::uint32_t>*>(this + 1); }
-    const std::atomic<std::uint32_t>* places() const {
-      return reinterpret_cast<const std::atomic<std::uint32_t>*>(this + 1);
-    }
+  static constexpr std::size_t kBucket = 8;     // places looked at together
+  static constexpr std::uint32_t kMinBits = 3;  // of a table: one bucket
+  // Of a table, and with it of each bucket; and it leaves five bits of the address free for bits - kMinBits.
+  static constexpr std::size_t kAlignment = kBucket * sizeof(Place);
+
+  // A table as the one word that is published, where it is and how large, so that a look-up loads nothing in between:
+  // 2^bits places, then their number of rows.
+  struct Table {
+    std::uintptr_t word = 0;
+
+    explicit operator bool() const { return word != 0; }
+    std::uint32_t bits() const { return static_cast<std::uint32_t>(word % kAlignment) + kMinBits; }
+    std::size_t capacity() const { return std::size_t{1} << bits(); }
+    Place* places() const { return reinterpret_cast<Place*>(word - word % kAlignment); }
+    std::atomic<std::uint32_t>& size() const { return places()[capacity()]; }
 
     // Fibonacci hashing: the high bits of the product are the best mixed.
-    std::uint32_t first_place(std::uint32_t row) const {
-      return static_cast<std::uint32_t>((row * 0x9E3779B97F4A7C15u) >> 32) & mask;
+    Place* first_bucket(std::uint32_t row) const {
+      const std::uint64_t hash = row * 0x9E3779B97F4A7C15u >> 32;
+      return places() + ((hash << bits() >> 32) & ~(kBucket - 1));
+    }
+    Place* next_bucket(Place* bucket) const {
+      bucket += kBucket;
+      return bucket == places() + capacity() ? places() : bucket;
     }
 
-    // Where `row` is, or the empty place where it would go. All accesses are relaxed: a place holds a row or nothing,
-    // and says nothing about other memory.
-    const std::atomic<std::uint32_t>* place_of(std::uint32_t row) const {
-      for (std::uint32_t place = first_place(row);; place = (place + 1) & mask) {
-        const std::uint32_t value = places()[place].load(std::memory_order_relaxed);
-        if (value == kEmpty || value == row + 1) return &places()[place];
+    // A bucket fills from its first place on and overflows into the next. All accesses are relaxed: a place holds a row
+    // or nothing, and says nothing about other memory.
+    bool contains(std::uint32_t row) const {
+      for (Place* bucket = first_bucket(row);; bucket = next_bucket(bucket)) {
+        if (holds(bucket, row + 1, std::make_index_sequence<kBucket>())) return true;
+        if (bucket[kBucket - 1].load(std::memory_order_relaxed) == kEmpty) return false;
       }
     }
 
-    bool add(std::uint32_t row) {
-      auto* place = const_cast<std::atomic<std::uint32_t>*>(place_of(row));
-      if (place->load(std::memory_order_relaxed) != kEmpty) return false;
-      place->store(row + 1, std::memory_order_relaxed);
-      size.fetch_add(1, std::memory_order_relaxed);
-      return true;
+    // Unrolled, and without a branch on each place: where a row lies in its bucket cannot be predicted.
+    template <std::size_t... kPlace>
+    static bool holds(const Place* bucket, std::uint32_t value, std::index_sequence<kPlace...>) {
+      return (... | (bucket[kPlace].load(std::memory_order_relaxed) == value));
+    }
+
+    // REQUIRES: the row is not there, an empty place is.
+    void add(std::uint32_t row) const {
+      for (Place* bucket = first_bucket(row);; bucket = next_bucket(bucket)) {
+        for (std::size_t i = 0; i < kBucket; ++i) {
+          if (bucket[i].load(std::memory_order_relaxed) != kEmpty) continue;
+          bucket[i].store(row + 1, std::memory_order_relaxed);
+          size().fetch_add(1, std::memory_order_relaxed);
+          return;
+        }
+      }
     }
 
     template <class Visit>
@@ -131,28 +155,30 @@ class RowSet {  // zero bytes are an empty set, as a Column needs
         if (value != kEmpty) visit(value - 1);
       }
     }
+
+    std::size_t bytes() const { return (capacity() + 1) * sizeof(Place); }
   };
-  static_assert(sizeof(Table) == 8);
 
-  static std::size_t table_bytes(std::size_t capacity) { return sizeof(Table) + capacity * sizeof(std::uint32_t); }
-
-  static Table* make_table(std::size_t rows) {
-    const std::size_t capacity = std::max<std::size_t>(8, std::bit_ceil(rows * 2));
-    auto* table = new (::operator new(table_bytes(capacity))) Table{0, static_cast<std::uint32_t>(capacity - 1)};
-    std::uninitialized_value_construct_n(table->places(), capacity);
+  static Table make_table(std::size_t rows) {
+    const auto bits = std::max(kMinBits, static_cast<std::uint32_t>(std::bit_width(rows * 2 - 1)));
+    Table table{bits - kMinBits};
+    const std::size_t bytes = table.bytes();
+    void* memory = ::operator new(bytes, std::align_val_t{kAlignment});
+    table.word += reinterpret_cast<std::uintptr_t>(memory);
+    std::uninitialized_value_construct_n(table.places(), table.capacity() + 1);
     return table;
   }
-  static void delete_table(Table* table) { ::operator delete(table); }
+  static void delete_table(Table table) { ::operator delete(table.places(), std::align_val_t{kAlignment}); }
 
   // Acquire: what the table holds was copied before it was published.
-  Table* load() const { return table_.load(std::memory_order_acquire); }
+  Table load() const { return {table_.load(std::memory_order_acquire)}; }
 
-  void replace(Table* old, Table* fresh, EpochDomain& domain) {
-    table_.store(fresh, std::memory_order_release);  // release: with all its rows
-    if (old != nullptr) domain.retire([old] { delete_table(old); });
+  void replace(Table old, Table fresh, EpochDomain& domain) {
+    table_.store(fresh.word, std::memory_order_release);  // release: with all its rows
+    if (old) domain.retire([old] { delete_table(old); });
   }
 
-  std::atomic<Table*> table_{nullptr};
+  std::atomic<std::uintptr_t> table_{0};
 };
 
 }  // namespace recengine

@@ -183,53 +183,146 @@ void check_step(const Buffer& before, const Buffer& after, const Buffer& x, cons
   }
 }
 
-// One user x and two items: row_after is row_before - clip(rate * slope * direction + decay * row) up to rounding.
-void check_pair_step(const Buffer& before, const Buffer& after, const std::vector<double>& direction, double rate,
-                     double slope, double decay, double clip) {
-  for (std::size_t i = 0; i < before.size(); ++i) {
-    Sum move;
-    move.add(rate * slope * direction[i]);
-    move.add(decay * double{before[i]});
-    const double expected = double{before[i]} - clipped(move.value, clip);
-    CHECK_NEAR(after[i], expected, gamma(5) * move.magnitude + 0x1p-23 * std::abs(expected));
+// A user, an item and a negative with their scalars, in memory of their own.
+struct PairData {
+  Buffer x, a, b;
+  float a_bias, b_bias, weight, rate;
+  Accumulators x_sums, a_sums, b_sums;
+  float x_bias = 0;
+
+  PairRows rows() {
+    return {{x.data(), &x_bias, &x_sums}, {a.data(), &a_bias, &a_sums}, {b.data(), &b_bias, &b_sums}, weight, rate};
+  }
+};
+
+PairData random_pair(std::size_t dim, std::size_t n, float weight) {
+  const Buffer scalars = random_rows(1, 8, 16);
+  return {random_rows(1, dim, n),
+          random_rows(1, dim, n),
+          random_rows(1, dim, n),
+          scalars[0],
+          scalars[1],
+          weight,
+          0.05f + std::abs(scalars[2]),
+          {std::abs(scalars[3]), 0},
+          {0, std::abs(scalars[4])},
+          {1, 2}};
+}
+
+// One parameter after its step: before - clip(rate * slope * direction + decay * before), and its Adagrad sum.
+void check_moved(float before, float after, double rate, double slope, double direction, double decay, double clip,
+                 double tolerance) {
+  const double expected = double{before} - clipped(rate * slope * direction + decay * double{before}, clip);
+  CHECK_NEAR(after, expected, tolerance);
+}
+
+void check_pair_step(const PairData& before, const PairData& after, const PairStep& step, std::size_t dim) {
+  double margin = double{before.a_bias} - double{before.b_bias}, x_square = 0, difference_square = 0;
+  for (std::size_t i = 0; i < dim; ++i) {
+    const double difference = double{before.a[i]} - double{before.b[i]};
+    margin += double{before.x[i]} * difference;
+    x_square += double{before.x[i]} * double{before.x[i]};
+    difference_square += difference * difference;
+  }
+  const double slope = double{before.weight} / (1 + std::exp(margin));
+  const auto rate = [&](float sum_before, float sum_after, double added) {
+    if (!step.adagrad) {
+      CHECK(sum_after == sum_before);
+      return double{before.rate};
+    }
+    CHECK_NEAR(sum_after, double{sum_before} + added, 1e-4 * (double{sum_before} + added) + 1e-12);
+    return double{before.rate} / std::sqrt(double{sum_before} + added + 1e-8);
+  };
+  const double mean = slope * slope / double{step.dim};
+  const double x_rate = rate(before.x_sums.row, after.x_sums.row, mean * difference_square);
+  const double a_rate = rate(before.a_sums.row, after.a_sums.row, mean * x_square);
+  const double b_rate = rate(before.b_sums.row, after.b_sums.row, mean * x_square);
+  const double a_bias_rate = rate(before.a_sums.bias, after.a_sums.bias, slope * slope);
+  const double b_bias_rate = rate(before.b_sums.bias, after.b_sums.bias, slope * slope);
+  const double decay = double{before.rate} * double{step.l2}, clip = double{step.clip};
+  const double scale = 1 + std::sqrt(x_square) + std::sqrt(difference_square);
+  const auto tolerance = [&](double its_rate) { return 1e-6 + 3e-4 * std::min(clip, its_rate * slope * scale); };
+  for (std::size_t i = 0; i < before.x.size(); ++i) {
+    const double x = double{before.x[i]}, difference = double{before.a[i]} - double{before.b[i]};
+    check_moved(before.x[i], after.x[i], x_rate, slope, -difference, decay, clip, tolerance(x_rate));
+    check_moved(before.a[i], after.a[i], a_rate, slope, -x, decay, clip, tolerance(a_rate));
+    check_moved(before.b[i], after.b[i], b_rate, slope, x, decay, clip, tolerance(b_rate));
+  }
+  check_moved(before.a_bias, after.a_bias, a_bias_rate, slope, -1, decay, clip, tolerance(a_bias_rate));
+  check_moved(before.b_bias, after.b_bias, b_bias_rate, slope, 1, decay, clip, tolerance(b_bias_rate));
+  for (std::size_t i = dim; i < before.x.size(); ++i) {
+    CHECK(after.x[i] == 0.0f && after.a[i] == 0.0f && after.b[i] == 0.0f);
   }
 }
 
-void check_pairs(const Kernels& kernels, std::size_t dim, const Step& step) {
+bool same(const Buffer& one, const Buffer& other) {
+  return std::equal(one.data(), one.data() + one.size(), other.data(), other.data() + other.size());
+}
+
+bool same_pair(const PairData& one, const PairData& other) {
+  return same(one.x, other.x) && same(one.a, other.a) && same(one.b, other.b) && one.a_bias == other.a_bias &&
+         one.b_bias == other.b_bias && one.x_sums.row == other.x_sums.row && one.a_sums.row == other.a_sums.row &&
+         one.a_sums.bias == other.a_sums.bias && one.b_sums.row == other.b_sums.row &&
+         one.b_sums.bias == other.b_sums.bias;
+}
+
+void check_pairs(const Kernels& kernels, std::size_t dim, const Step& values) {
   const std::size_t n = (dim + kRowPadding - 1) / kRowPadding * kRowPadding;
-  const Buffer x = random_rows(1, dim, n), a = random_rows(1, dim, n), b = random_rows(1, dim, n);
-  Sum dot, x_square, difference_square;
-  std::vector<double> to_user(n), to_a(n), to_b(n);
-  for (std::size_t i = 0; i < n; ++i) {
-    const double difference = double{a[i]} - double{b[i]};
-    dot.add(double{x[i]} * difference);
-    x_square.add(double{x[i]} * double{x[i]});
-    difference_square.add(difference * difference);
-    to_user[i] = -difference;
-    to_a[i] = -double{x[i]};
-    to_b[i] = double{x[i]};
+  for (const bool adagrad : {true, false}) {
+    const PairStep step{values.l2, values.clip, static_cast<float>(dim), adagrad};
+    std::vector<PairData> before;
+    for (std::size_t g = 0; g < kMaxPairs; ++g)
+      before.push_back(random_pair(dim, n, std::abs(values.slope) * (1.0f + static_cast<float>(g))));
+    std::vector<PairData> alone = before;
+    for (PairData& pair : alone) {
+      const PairRows rows = pair.rows();
+      CHECK(kernels.learn_pairs(&rows, 1, step, n) == 0);
+    }
+    for (std::size_t g = 0; g < kMaxPairs; ++g) check_pair_step(before[g], alone[g], step, dim);
+    if (dim > 20 && dim % 64 != 0) continue;
+    // In company, and beside one that is too large to be learned.
+    for (std::size_t count = 1; count <= kMaxPairs; ++count) {
+      for (std::size_t large = 0; large <= count; ++large) {
+        std::vector<PairData> together = before;
+        std::vector<PairRows> rows;
+        if (large < count) together[large].x[0] = 1e20f;
+        const std::vector<PairData> start = together;
+        for (std::size_t g = 0; g < count; ++g) rows.push_back(together[g].rows());
+        CHECK(kernels.learn_pairs(rows.data(), count, step, n) == (large < count ? 1u << large : 0u));
+        for (std::size_t g = 0; g < kMaxPairs; ++g) {
+          CHECK(same_pair(together[g], g >= count || g == large ? start[g] : alone[g]));
+        }
+      }
+    }
   }
-  float sums[3];
-  kernels.pair(x.data(), a.data(), b.data(), n, sums);
-  CHECK_NEAR(sums[0], dot.value, gamma(n + 2) * dot.magnitude);
-  CHECK_NEAR(sums[1], x_square.value, gamma(n + 2) * x_square.magnitude);
-  CHECK_NEAR(sums[2], difference_square.value, gamma(n + 3) * difference_square.magnitude);
+}
 
-  const float slope = std::abs(step.slope), x_rate = step.rate, a_rate = 2 * step.rate, b_rate = 3 * step.rate;
-  Buffer user = x, better = a, worse = b;
-  kernels.step_pair(user.data(), better.data(), worse.data(), slope, x_rate, a_rate, b_rate, step.l2, step.clip, n);
-  check_pair_step(x, user, to_user, x_rate, slope, step.l2, step.clip);
-  check_pair_step(a, better, to_a, a_rate, slope, step.l2, step.clip);
-  check_pair_step(b, worse, to_b, b_rate, slope, step.l2, step.clip);
-  for (std::size_t i = dim; i < n; ++i) CHECK(user[i] == 0.0f && better[i] == 0.0f && worse[i] == 0.0f);
-
-  Buffer hostile = x;
-  hostile[0] = std::numeric_limits<float>::infinity();
-  Buffer first = a, second = b;
-  kernels.step_pair(hostile.data(), first.data(), second.data(), 1e30f, 1e30f, 1e30f, 1e30f, 0.0f, step.clip, n);
-  for (std::size_t i = 0; i < n; ++i) {
-    CHECK(std::isfinite(first[i]) && std::abs(double{first[i]} - double{a[i]}) <= double{step.clip} * 1.0001 + 1e-6);
-    CHECK(std::isfinite(second[i]) && std::abs(double{second[i]} - double{b[i]}) <= double{step.clip} * 1.0001 + 1e-6);
+// log2(2^a + 2^b) against long double, and where there is nothing to add.
+void check_log2_add(const Kernels& kernels) {
+  constexpr double kNothing = -std::numeric_limits<double>::infinity();
+  std::mt19937_64 random(7);
+  std::uniform_real_distribution<double> level(-2000, 2000), distance(0, 70);
+  for (std::size_t n = 0; n <= 70; ++n) {
+    std::vector<double> a(n), b(n), out(n, 5.0);
+    for (std::size_t i = 0; i < n; ++i) {
+      a[i] = level(random);
+      b[i] = a[i] + (i % 2 == 0 ? distance(random) : -distance(random));
+      if (i % 7 == 3) b[i] = a[i];
+      if (i % 11 == 5) a[i] = kNothing;
+      if (i % 13 == 6) b[i] = kNothing;
+    }
+    kernels.log2_add(a.data(), b.data(), n, out.data());
+    for (std::size_t i = 0; i < n; ++i) {
+      const double high = std::max(a[i], b[i]), low = std::min(a[i], b[i]);
+      if (low == kNothing) {
+        CHECK(out[i] == high);
+        continue;
+      }
+      const long double expected =
+          static_cast<long double>(high) +
+          std::log2(1 + std::exp2(static_cast<long double>(low) - static_cast<long double>(high)));
+      CHECK_NEAR(out[i], static_cast<double>(expected), 1e-14 + std::abs(high) * 0x1p-52);
+    }
   }
 }
 
@@ -410,6 +503,7 @@ int main(int argc, char** argv) {
     check_products(kernels, 64, 333, 7);  // several blocks of scan_many
     check_products(kernels, 4096, 9, 5);  // rows longer than a block
     check_negative_zero(kernels);
+    check_log2_add(kernels);
     for (std::size_t dim : {1u, 50u, 64u, 200u}) check_hostile_steps(kernels, dim);
     check_threads(kernels, 3000);
     std::printf("%s: ok\n", kernels.name);

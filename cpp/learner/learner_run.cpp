@@ -1,0 +1,159 @@
+// Learning many events in a row: their memory is asked for some events ahead, so that several cache misses are under
+// way at once. An event asks in two steps, since what a user has seen lies two dependent loads away: the user's state,
+// then everything.
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "kernels/kernels.hpp"
+#include "learner/learner.hpp"
+
+namespace recengine {
+
+namespace {
+
+constexpr std::size_t kAhead = 8;         // events between two steps; a power of two
+constexpr std::size_t kPrefetched = 256;  // floats of a row; the hardware follows by itself from there
+constexpr float kMaxPairFactor = 1e6f;    // as much as the kernel takes of a weight or a decay
+
+[[gnu::always_inline]] inline void prefetch_slot(const Slot& slot, std::size_t stride) {
+  for (std::size_t d = 0; d < std::min(stride, kPrefetched); d += kRowPadding) __builtin_prefetch(slot.row + d, 0, 2);
+  __builtin_prefetch(slot.sums, 0, 2);
+}
+
+}  // namespace
+
+// What is known of an event when its memory is asked for.
+struct Learner::Pair {
+  PairRows rows;
+  const RowSet* seen;
+  Row drawn;  // the negative, unless the user has seen it by then; kNoRow: the first draw is none
+};
+
+// Events that share no row and await the kernel. (A user occurs once: nobody's seen items change meanwhile.)
+struct Learner::PairGroup {
+  std::array<PairRows, kMaxPairs> rows;
+  std::array<const Event*, kMaxPairs> events;
+  std::array<Row, kMaxPairs> negatives;
+  std::size_t size = 0;
+
+  bool shares_row(const Event& event, Row negative) const {
+    bool shared = false;
+    for (std::size_t g = 0; g < size; ++g) {
+      const Row item = events[g]->item;
+      shared |= (events[g]->user == event.user) | (item == event.item) | (item == negative) |
+                (negatives[g] == event.item) | (negatives[g] == negative);
+    }
+    return shared;
+  }
+};
+
+void Learner::prepare_pair(const Event& event, Pair& pair) const {
+  Random random(settings_.seed, event.sequence);
+  Row drawn = random.below(model_.items.count());
+  if (drawn == event.item || !model_.items.is_live(drawn)) [[unlikely]]
+    drawn = kNoRow;
+  pair.rows.user = model_.users.slot(event.user);
+  pair.rows.item = model_.items.slot(event.item);
+  pair.rows.negative = model_.items.slot(drawn == kNoRow ? event.item : drawn);
+  pair.rows.weight = event.weight;
+  pair.rows.rate = rate_now(event.sequence);
+  pair.seen = &model_.user_state.seen(event.user);
+  pair.drawn = drawn;
+}
+
+void Learner::prefetch_pair(const Event& event, const Pair& pair) const {
+  const std::size_t stride = model_.items.stride();
+  prefetch_slot(pair.rows.user, stride);
+  prefetch_slot(pair.rows.item, stride);
+  __builtin_prefetch(pair.rows.item.bias, 0, 2);
+  prefetch_slot(pair.rows.negative, stride);
+  __builtin_prefetch(pair.rows.negative.bias, 0, 2);
+  pair.seen->prefetch(event.item);
+  pair.seen->prefetch(pair.drawn);
+  model_.popularity.prefetch(event.item);
+}
+
+void Learner::learn_group(PairGroup& group) {
+  if (group.size == 0) return;
+  const PairStep step{settings_.l2, settings_.max_step, static_cast<float>(model_.items.dim()),
+                      settings_.optimizer == Optimizer::kAdagrad};
+  unsigned left = active_kernels().learn_pairs(group.rows.data(), group.size, step, model_.items.stride());
+  for (; left != 0; left &= left - 1) learn_candidates(*group.events[static_cast<std::size_t>(std::countr_zero(left))]);
+  group.size = 0;
+}
+
+void Learner::learn_pair(const Event& event, const Pair& pair, PairGroup& group) {
+  PairRows rows = pair.rows;
+  Row negative = pair.drawn;
+  if (negative == kNoRow || pair.seen->contains(negative)) [[unlikely]] {
+    Random random(settings_.seed, event.sequence);
+    negative = sampler_.uniform(random, event.item, pair.seen);
+    if (negative != kNoRow) rows.negative = model_.items.slot(negative);
+  }
+  if (negative == kNoRow || event.weight > kMaxPairFactor || rows.rate * settings_.l2 > kMaxPairFactor) [[unlikely]] {
+    learn_group(group);
+    learn_candidates(event);
+    return;
+  }
+  if (group.size == kMaxPairs || group.shares_row(event, negative)) learn_group(group);
+  group.rows[group.size] = rows;
+  group.negatives[group.size] = negative;
+  group.events[group.size++] = &event;
+}
+
+void Learner::learn(const Event& event) {
+  if (event.weight > 0) {
+    if (learns_pairs()) {
+      Pair pair;
+      PairGroup group;
+      prepare_pair(event, pair);
+      learn_pair(event, pair, group);
+      learn_group(group);
+    } else {
+      learn_candidates(event);
+    }
+  }
+  observe(event);
+}
+
+void Learner::prefetch(const Event& event) const {
+  const std::size_t stride = model_.items.stride();
+  prefetch_slot(model_.users.slot(event.user), stride);
+  const Slot item = model_.items.slot(event.item);
+  prefetch_slot(item, stride);
+  __builtin_prefetch(item.bias, 0, 2);
+  model_.user_state.seen(event.user).prefetch(event.item);
+  model_.popularity.prefetch(event.item);
+}
+
+void Learner::learn_run(std::span<const Event> events) {
+  const bool in_pairs = learns_pairs();
+  std::array<Pair, kAhead> pairs;
+  PairGroup group;
+  for (std::size_t step = 0; step < events.size() + 2 * kAhead; ++step) {
+    if (step < events.size()) model_.user_state.prefetch(events[step].user);
+    Pair& pair = pairs[step % kAhead];
+    if (step >= 2 * kAhead) {
+      const Event& event = events[step - 2 * kAhead];
+      if (!in_pairs) {
+        learn(event);
+      } else {
+        if (event.weight > 0) learn_pair(event, pair, group);
+        if (!pair.seen->contains(event.item)) observe(event);
+      }
+    }
+    if (step >= kAhead && step - kAhead < events.size()) {
+      const Event& event = events[step - kAhead];
+      if (!in_pairs) {
+        prefetch(event);
+      } else {
+        prepare_pair(event, pair);
+        prefetch_pair(event, pair);
+      }
+    }
+  }
+  learn_group(group);
+}
+
+}  // namespace recengine
