@@ -133,7 +133,7 @@ def test_rows_stay_finite(
 def test_selection() -> None:
     names = _core.available_kernels()
     assert names
-    assert set(names) <= {"avx512", "avx2", "baseline", "neon"}
+    assert set(names) <= {"avx512vnni", "avx512", "avx2", "baseline", "neon"}
     for name in names:
         _core.select_kernels(name)
         assert _core.active_kernels() == name

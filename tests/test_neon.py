@@ -16,14 +16,25 @@ EMULATOR = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
 @pytest.mark.emulation
 @pytest.mark.skipif(COMPILER is None, reason="needs aarch64-linux-gnu-g++ (Debian: g++-aarch64-linux-gnu)")
 @pytest.mark.skipif(EMULATOR is None, reason="needs qemu-aarch64 (Debian: qemu-user)")
-def test_neon_kernels_match_the_float64_reference(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("test", "architecture"),
+    [
+        ("kernels_test", "armv8-a"),
+        ("codes_test", "armv8-a"),
+        ("codes_test", "armv8.2-a+dotprod"),  # what compilers for macOS take for granted
+    ],
+)
+def test_neon_kernels_match_the_reference(test: str, architecture: str, tmp_path: Path) -> None:
     assert COMPILER is not None
     assert EMULATOR is not None
-    program = tmp_path / "kernels_test"
-    sources = [*sorted((ROOT / "cpp" / "kernels").glob("*.cpp")), ROOT / "tests" / "cpp" / "kernels_test.cpp"]
+    program = tmp_path / test
+    sources = [*sorted((ROOT / "cpp" / "kernels").glob("*.cpp")), ROOT / "tests" / "cpp" / f"{test}.cpp"]
     flags = ["-std=c++20", "-O2", "-ffp-contract=off", "-static", "-pthread", f"-I{ROOT / 'cpp'}"]
     compiled = subprocess.run(
-        [COMPILER, *flags, *map(str, sources), "-o", str(program)], capture_output=True, text=True, check=False
+        [COMPILER, *flags, f"-march={architecture}", *map(str, sources), "-o", str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert compiled.returncode == 0, compiled.stderr
     every_third_dimension = "3"

@@ -51,6 +51,16 @@ def lived_in(objective: str, strings: bool, **options: Any) -> Engine:
     first = "ítem 1" if strings else 1
     engine.set_items([first], np.full((1, 6), 0.25), [0.5])
     engine.set_users(["far away"] if strings else [-(2**63)], np.full((1, 6), -0.5), [2.0])
+    items = list(engine.items)
+    engine.set_filter("half", items[::2])
+    engine.set_filter("ünïcode", items[:3])
+    engine.set_groups(items[::3], [f"group {n % 5}" for n in range(len(items[::3]))])
+    engine.remove_items(items[-4:])
+    items = list(engine.items)
+    engine.set_filter("half", items[::2])
+    engine.set_filter("ünïcode", items[:3])
+    engine.set_groups(items[::3], [f"group {n % 5}" for n in range(len(items[::3]))])
+    engine.remove_items(items[-4:])
     engine.recommend(history=[first, "unknown" if strings else -7])
     return engine
 
@@ -68,7 +78,11 @@ def everything(engine: Engine) -> list[Any]:
     batch = engine.recommend([*users, nobody], k=30, exclude_seen=True)
     out: list[Any] = [engine.settings, *factors, batch.ids, batch.scores, batch.counts, engine.user_vector(users)]
     session, popular = engine.recommend(history=items[:7], k=50), engine.recommend(history=[], k=999)
-    for ranking in (session, popular, engine.similar_items(items[0], k=50)):
+    filters = [engine.filter(name) for name in engine.filters]
+    if filters:
+        filters.append(engine.group("group 0", "group 3"))
+    filtered = [engine.recommend(history=[], k=999, filter=condition) for condition in filters]
+    for ranking in (session, popular, engine.similar_items(items[0], k=50), *filtered):
         out += [ranking.ids, ranking.scores]
     return [*out, {key: engine.stats()[key] for key in ("users", "items", "events", "latest_timestamp", "ignored_ids")}]
 
@@ -124,6 +138,19 @@ def test_an_engine_without_events_goes_round(tmp_path: Path) -> None:
     assert (len(loaded.items), len(loaded.users), loaded.stats()["latest_timestamp"]) == (0, 0, None)
     with pytest.raises(TypeError, match="strings"):  # the kind outlives the ids
         loaded.learn_one("u", 1)
+
+
+def test_a_file_from_before_there_were_filters(tmp_path: Path) -> None:
+    engine = lived_in("bpr", False)
+    parts = parts_of(saved(engine, tmp_path))
+    older = {name: part for name, part in parts.items() if not name.startswith(("filters.", "groups."))}
+    assert len(older) == len(parts) - 9
+    (tmp_path / "older").write_bytes(file_of(older))
+    loaded = Engine.load(tmp_path / "older")
+    assert loaded.filters == []
+    np.testing.assert_array_equal(loaded.factors().item_vectors, engine.factors().item_vectors)
+    with pytest.raises(KeyError, match="unknown group"):
+        loaded.group("group 0")
 
 
 def test_names_of_files(tmp_path: Path) -> None:
@@ -263,6 +290,9 @@ def test_wrong_contents_are_refused(tmp_path: Path) -> None:
     engine = Engine(dim=2, history=3)
     engine.learn_many([1, 2, 1, 2], ["é", "b", "c", "a"], timestamps=[1.0, 2.0, 3.0, 4.0])
     engine.remove_items(["c"])
+    engine.set_filter("x", ["é", "a"])
+    engine.set_filter("y", ["b"])
+    engine.set_groups(["é", "a"], ["g", "h"])
     good = saved(engine, tmp_path)
     nan, inf = float("nan"), float("inf")
     changes: list[tuple[str, int, Any]] = [
@@ -305,6 +335,14 @@ def test_wrong_contents_are_refused(tmp_path: Path) -> None:
         ("seen", 0, 2),
         ("seen", 0, 2**32 - 1),
         *(("seen.ends", position, value) for position, value in ((0, 9), (1, 1))),
+        *(("filters.rows", position, slot) for position, slot in ((0, 2), (1, 99), (2, 2**32 - 1))),
+        *(("filters.ends", position, value) for position, value in ((0, 9), (1, 2), (1, 2**63))),
+        *(("filters.text", position, value) for position, value in ((1, ord("x")), (0, 0xFF))),
+        *(("filters.offsets", position, value) for position, value in ((0, 1), (1, 9))),
+        *(("groups.kind", 0, kind) for kind in (0, 1, 3)),
+        *(("groups.text", position, value) for position, value in ((1, ord("g")), (0, 0xFF))),
+        *(("groups.offsets", position, value) for position, value in ((0, 1), (1, 9))),
+        ("groups.items", 0, 3),
     ]
     path = tmp_path / "wrong"
     for name, position, value in changes:

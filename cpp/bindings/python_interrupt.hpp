@@ -29,4 +29,13 @@ class PythonInterrupt : public Interrupt {
   Clock::time_point next_look_{};
 };
 
+// Runs without the GIL; the interrupt takes it back when it looks for signals.
+template <class Work>
+auto released(Work work) {
+  PythonInterrupt interrupt;
+  const InterruptScope scope(interrupt);
+  const pybind11::gil_scoped_release release;
+  return work();
+}
+
 }  // namespace recengine::bindings

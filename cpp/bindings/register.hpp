@@ -3,10 +3,16 @@
 
 #include <pybind11/pybind11.h>
 
-namespace recengine::bindings {
+namespace recengine {
+
+class Engine;
+
+namespace bindings {
 
 void register_errors(pybind11::module_& module);
 void register_engine(pybind11::module_& module);
+void register_filters(pybind11::module_& module, pybind11::class_<Engine>& engine);
 void register_kernels(pybind11::module_& module);
 
-}  // namespace recengine::bindings
+}  // namespace bindings
+}  // namespace recengine

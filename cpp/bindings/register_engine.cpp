@@ -92,15 +92,31 @@ py::dict from_settings(const Settings& settings) {
   return values;
 }
 
+// The name of a way, and its limit: the most cells, or ef; 0 where there is none.
+using RetrievalChoice = std::pair<std::string, py::ssize_t>;
+
+RetrievalOptions to_retrieval(const std::string& way, py::ssize_t most) {
+  for (const Way known : {Way::kAuto, Way::kFlat, Way::kCells, Way::kGraph}) {
+    if (way != name_of(known)) continue;
+    RetrievalOptions options{known, CellIndex::kAllCells};
+    if (most > 0) options.most = static_cast<std::size_t>(most);
+    return options;
+  }
+  throw py::value_error(message("retrieval must be 'auto', Flat(), Cells() or Graph(), not '", way, "'"));
+}
+
 // Options of a query, kept alive while it runs.
 class Options {
  public:
-  Options(py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among) {
+  Options(py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among, py::handle filter,
+          const RetrievalChoice& retrieval) {
     if (k < 0) throw py::value_error(message("k must be at least 0, not ", k));
     value_.k = static_cast<std::size_t>(k);
     value_.exclude_seen = exclude_seen;
+    value_.retrieval = to_retrieval(retrieval.first, retrieval.second);
     if (!exclude.is_none()) value_.exclude = exclude_.emplace(exclude, "item").span();
     if (!among.is_none()) value_.among = among_.emplace(among, "item").span();
+    if (!filter.is_none()) value_.filter = &py::cast<const FilterExpression&>(filter);  // the caller's, while it waits
   }
   const QueryOptions& value() const { return value_; }
 
@@ -119,22 +135,13 @@ Vectors to_matrix(const std::vector<float>& values, std::size_t dim) {
 }
 
 py::tuple to_ranking(const Rankings& rankings) {
-  return py::make_tuple(from_ids(rankings.ids), to_array(rankings.scores));
+  return py::make_tuple(from_ids(rankings.ids), to_array(rankings.scores), rankings.certified);
 }
 
 py::array_t<std::int64_t> to_counts(const std::vector<std::size_t>& counts) {
   py::array_t<std::int64_t> out(static_cast<py::ssize_t>(counts.size()));
   std::copy(counts.begin(), counts.end(), out.mutable_data());
   return out;
-}
-
-// Runs without the GIL; the interrupt takes it back when it looks for signals.
-template <class Work>
-auto released(Work work) {
-  PythonInterrupt interrupt;
-  const InterruptScope scope(interrupt);
-  const py::gil_scoped_release release;
-  return work();
 }
 
 void learn_one(Engine& engine, py::handle user, py::handle item, float value, float weight, double timestamp) {
@@ -173,40 +180,61 @@ void learn_many(Engine& engine, py::handle users, py::handle items, py::handle v
 }
 
 py::tuple recommend(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen, py::handle exclude,
-                    py::handle among) {
+                    py::handle among, py::handle filter, const RetrievalChoice& retrieval) {
   const Id id = to_id(user, "user");
-  const Options options(k, exclude_seen, exclude, among);
+  const Options options(k, exclude_seen, exclude, among, filter, retrieval);
   return to_ranking(released([&] { return engine.recommend(id, options.value()); }));
 }
 
 py::tuple recommend_history(Engine& engine, py::handle history, py::ssize_t k, bool exclude_seen, py::handle exclude,
-                            py::handle among) {
+                            py::handle among, py::handle filter, const RetrievalChoice& retrieval) {
   const IdColumn items(history, "item");
-  const Options options(k, exclude_seen, exclude, among);
+  const Options options(k, exclude_seen, exclude, among, filter, retrieval);
   return to_ranking(released([&] { return engine.recommend_history(items.span(), options.value()); }));
 }
 
 py::tuple recommend_many(Engine& engine, py::handle users, py::ssize_t k, bool exclude_seen, py::handle exclude,
-                         py::handle among) {
+                         py::handle among, py::handle filter, const RetrievalChoice& retrieval) {
   const IdColumn ids(users, "user");
-  const Options options(k, exclude_seen, exclude, among);
+  const Options options(k, exclude_seen, exclude, among, filter, retrieval);
   const Rankings rankings = released([&] { return engine.recommend_many(ids.span(), options.value()); });
-  return py::make_tuple(from_ids(rankings.ids), to_array(rankings.scores), to_counts(rankings.counts));
+  return py::make_tuple(from_ids(rankings.ids), to_array(rankings.scores), to_counts(rankings.counts),
+                        rankings.certified);
+}
+
+py::dict plan(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among,
+              py::handle filter, const RetrievalChoice& retrieval) {
+  const Id id = to_id(user, "user");
+  const Options options(k, exclude_seen, exclude, among, filter, retrieval);
+  const Plan made = released([&] { return engine.plan(id, options.value()); });
+  const SearchReport& search = made.retrieval.search;
+  py::dict values;
+  values["retrieval"] = name_of(made.retrieval.way);
+  values["certified"] = search.certified;
+  values["cells"] = search.cells;
+  values["cells_visited"] = search.visited;
+  values["rows_screened"] = search.screened;
+  values["rows_scored"] = search.scored;
+  values["rows_pending"] = search.pending;
+  values["compose_us"] = made.compose_us;
+  values["retrieve_us"] = made.retrieve_us;
+  return values;
 }
 
 py::tuple search(Engine& engine, const Vectors& vector, bool cosine, py::ssize_t k, py::handle exclude,
-                 py::handle among) {
+                 py::handle among, py::handle filter, const RetrievalChoice& retrieval) {
   if (vector.ndim() != 1)
     throw py::value_error(message("vector must be one-dimensional, not of shape ", shape_of(vector)));
-  const Options options(k, false, exclude, among);
+  const Options options(k, false, exclude, among, filter, retrieval);
   const std::span<const float> view(vector.data(), static_cast<std::size_t>(vector.size()));
   return to_ranking(released([&] { return engine.search(view, cosine, options.value()); }));
 }
 
-py::tuple similar_items(Engine& engine, py::handle item, py::ssize_t k) {
+py::tuple similar_items(Engine& engine, py::handle item, py::ssize_t k, py::handle exclude, py::handle among,
+                        py::handle filter) {
   const Id id = to_id(item, "item");
-  const Options options(k, false, py::none(), py::none());
-  return to_ranking(released([&] { return engine.similar_items(id, options.value().k); }));
+  const Options options(k, false, exclude, among, filter, {"flat", 0});
+  return to_ranking(released([&] { return engine.similar_items(id, options.value()); }));
 }
 
 // set_users and set_items
@@ -241,6 +269,7 @@ py::dict statistics(Engine& engine) {
   py::dict memory;
   memory["users"] = figures.user_bytes;
   memory["items"] = figures.item_bytes;
+  memory["index"] = figures.index_bytes;
   py::dict values;
   values["users"] = figures.users;
   values["items"] = figures.items;
@@ -254,6 +283,10 @@ py::dict statistics(Engine& engine) {
   values["memory_bytes"] = memory;
   values["kernels"] = active_kernels().name;
   values["threads"] = engine.threads();
+  values["cells"] = figures.clusters;
+  values["recall_samples"] = figures.recall_samples;
+  values["sampled_recall"] =
+      std::isnan(figures.sampled_recall) ? py::object(py::none()) : py::object(py::float_(figures.sampled_recall));
   return values;
 }
 
@@ -265,14 +298,19 @@ void register_engine(py::module_& module) {
            py::arg("bytes"), py::arg("offsets"))
       .def("__len__", &Utf8Column::size);
 
-  py::class_<Engine>(module, "Engine")
+  py::class_<Engine> engine_class(module, "Engine");
+  register_filters(module, engine_class);
+  engine_class
       .def(py::init([](const py::dict& settings) { return std::make_unique<Engine>(to_settings(settings)); }),
            py::arg("settings"))
       .def("learn_one", &learn_one, py::arg("user"), py::arg("item"), py::arg("value") = 1.0f, py::arg("weight") = 1.0f,
            py::arg("timestamp") = kLatest)
       .def("learn_many", &learn_many)
       .def("recommend", &recommend)
+      .def("plan", &plan)
       .def("recommend_history", &recommend_history)
+      .def("maintain", [](Engine& engine) { return released([&] { return engine.maintain(); }); })
+      .def_property("maintenance", &Engine::maintenance, &Engine::set_maintenance)
       .def("recommend_many", &recommend_many)
       .def("search", &search)
       .def("similar_items", &similar_items)

@@ -6,6 +6,7 @@
 
 #include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
+#include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 
 namespace recengine {
@@ -17,14 +18,25 @@ const Settings& validated(const Settings& settings) {
   return settings;
 }
 
+constexpr std::size_t kUpkeepRows = 4096;  // of room for items: fewer need none
+
 }  // namespace
 
 Engine::Engine(const Settings& settings)
     : settings_(validated(settings)),
       model_(domain_, settings_),
       learner_(model_, settings_),
+      retriever_(domain_, model_.items),
       threads_(std::max(1u, std::thread::hardware_concurrency())),
-      latest_timestamp_(std::numeric_limits<double>::quiet_NaN()) {
+      latest_timestamp_(std::numeric_limits<double>::quiet_NaN()),
+      upkeep_([this](std::atomic<bool>& stop) {
+        if (maintenance()) retriever_.maintain(1, stop);
+      }) {
+  model_.items.attach(
+      [this](std::size_t rows) {
+        if (rows > kUpkeepRows) upkeep_.start();
+      },
+      [](Row) {});
   active_kernels();  // an invalid RECENGINE_KERNELS is an error now, not in the middle of a query
 }
 
@@ -48,6 +60,18 @@ void Engine::set_global_bias(double bias) {
   store_relaxed(&model_.global_bias, static_cast<float>(bias));
 }
 
+std::size_t Engine::maintain() {
+  constexpr std::size_t kMost = 100'000;  // steps: beside learners there is always something to do
+  std::atomic<bool> stop{false};
+  std::size_t steps = 0;
+  while (steps < kMost && retriever_.maintain(threads(), stop)) {
+    ++steps;
+    check_interrupt();
+  }
+  if (stop.load(std::memory_order_relaxed)) throw Interrupted();
+  return steps;
+}
+
 double Engine::latest_timestamp() const {
   const double latest = latest_timestamp_.load(std::memory_order_relaxed);
   return std::isnan(latest) ? 0 : latest;
@@ -68,7 +92,12 @@ Statistics Engine::statistics() {
           queries_.load(std::memory_order_relaxed),
           ignored_ids_.load(std::memory_order_relaxed),
           model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()),
-          model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes(),
+          model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
+              filters_.memory_bytes(),
+          retriever_.memory_bytes(),
+          retriever_.num_clusters(),
+          retriever_.samples(),
+          retriever_.sampled_recall(),
           latest_timestamp_.load(std::memory_order_relaxed)};
 }
 

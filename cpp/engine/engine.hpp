@@ -22,9 +22,12 @@
 
 #include "engine/ids.hpp"
 #include "engine/latency.hpp"
+#include "engine/upkeep.hpp"
 #include "learner/learner.hpp"
 #include "learner/model.hpp"
 #include "learner/settings.hpp"
+#include "retrieval/filter_sets.hpp"
+#include "retrieval/retriever.hpp"
 #include "retrieval/selection.hpp"
 #include "retrieval/top_k.hpp"
 
@@ -49,6 +52,8 @@ struct QueryOptions {
   bool exclude_seen = false;
   IdSpan exclude;
   std::optional<IdSpan> among;
+  const FilterExpression* filter = nullptr;
+  RetrievalOptions retrieval;
 };
 
 // Rankings of one or more queries, one after another.
@@ -56,6 +61,13 @@ struct Rankings {
   IdArray ids;
   std::vector<float> scores;
   std::vector<std::size_t> counts;  // results of each query
+  bool certified = true;            // all of them
+};
+
+// How a query was executed.
+struct Plan {
+  RetrievalReport retrieval;
+  double compose_us = 0, retrieve_us = 0;
 };
 
 // All rows of users or items, in the order of their rows.
@@ -71,7 +83,10 @@ void check_finite(std::span<const float> values, std::string_view what);
 struct Statistics {
   std::size_t users, items;
   std::uint64_t events, queries, ignored_ids;
-  std::size_t user_bytes, item_bytes;
+  std::size_t user_bytes, item_bytes, index_bytes;
+  std::size_t clusters;
+  std::uint64_t recall_samples;
+  double sampled_recall;  // of answers that were not certified; NaN: none was sampled
   double latest_timestamp;
 };
 
@@ -88,12 +103,13 @@ class Engine {
 
   // --- queries (engine_query.cpp)
   Rankings recommend(const Id& user, const QueryOptions& options);
+  Plan plan(const Id& user, const QueryOptions& options);  // runs the query
   Rankings recommend_history(const IdSpan& history, const QueryOptions& options);
   Rankings recommend_many(const IdSpan& users, const QueryOptions& options);
   std::vector<float> score(const Id& user, const IdSpan& items);
   Rankings rank(const Id& user, const IdSpan& items);
   std::vector<float> predict(const Id& user, const IdSpan& items);
-  Rankings similar_items(const Id& item, std::size_t k);
+  Rankings similar_items(const Id& item, const QueryOptions& options);
   Rankings search(std::span<const float> vector, bool cosine, const QueryOptions& options);
 
   // --- rows (engine_rows.cpp)
@@ -112,9 +128,22 @@ class Engine {
   std::size_t num_users() const { return model_.users.size(); }
   std::size_t num_items() const { return model_.items.size(); }
 
+  // --- filters (engine_filter.cpp). An unknown filter, group or item throws UnknownId, in `remove` it is ignored.
+  void set_filter(std::string_view name, const IdSpan& items);
+  void update_filter(std::string_view name, const IdSpan& add, const IdSpan& remove);
+  void remove_filter(std::string_view name);
+  void set_groups(const IdSpan& items, const IdSpan& labels);
+  void check_filter(const FilterExpression& filter);  // throws as a query with it would
+  std::vector<std::string> filter_names();            // sorted
+
   // --- files (engine_file.cpp)
   void save(const std::string& path);
   static std::unique_ptr<Engine> load(const std::string& path);
+
+  // --- upkeep of retrieval: in the background, once there are rows enough, or by hand. Steps done.
+  std::size_t maintain();
+  bool maintenance() const { return maintenance_.load(std::memory_order_relaxed); }
+  void set_maintenance(bool on) { maintenance_.store(on, std::memory_order_relaxed); }
 
   // --- running settings and statistics
   const Settings& settings() const { return settings_; }
@@ -141,17 +170,20 @@ class Engine {
   struct Resolved {
     std::vector<Row> excluded;
     std::optional<std::vector<Row>> among;
-    Selection selection(const RowSet* seen) const { return {seen, excluded}; }
+    std::optional<Filter> filter;
+    Selection selection(const RowSet* seen) const { return {seen, excluded, filter ? &*filter : nullptr}; }
   };
   Resolved resolve(const QueryOptions& options);
+  Filter compile(const FilterExpression& filter) const;
   std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
   std::size_t capped(std::size_t k) const;
   std::vector<Scored<float>> retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
-                                      const Resolved& resolved);
+                                      const Resolved& resolved, RetrievalReport& report);
   std::vector<Scored<float>> most_popular(std::size_t k, const Selection& selection, const Resolved& resolved);
   void append(Rankings& rankings, const std::vector<Scored<float>>& best) const;
   void recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
-                      std::vector<std::vector<Scored<float>>>& results, std::size_t first);
+                      std::vector<std::vector<Scored<float>>>& results, std::size_t first,
+                      std::atomic<bool>& certified);
 
   void set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const float> vectors, const float* biases,
                 std::string_view what);
@@ -163,6 +195,8 @@ class Engine {
   EpochDomain domain_;  // outlives what retires into it
   Model model_;
   Learner learner_;
+  FilterSets filters_{domain_};
+  Retriever retriever_;
   std::atomic<std::size_t> threads_;
   std::atomic<std::uint64_t> events_{0};    // applied
   std::atomic<std::uint64_t> sequence_{0};  // the next event's number: ahead of events_ while batches are under way
@@ -174,6 +208,8 @@ class Engine {
   std::vector<Row> removed_items_;  // erased, not yet forgotten by user states. Touched while writers are paused.
   LatencyHistogram learn_latency_;
   LatencyHistogram query_latency_;
+  std::atomic<bool> maintenance_{true};
+  Upkeep upkeep_;  // last: it ends before what it works on
 };
 
 }  // namespace recengine

@@ -5,9 +5,9 @@
 #include <stdexcept>
 
 #include "engine/engine.hpp"
-#include "engine/parallel.hpp"
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
+#include "storage/parallel.hpp"
 
 namespace recengine {
 

@@ -4,13 +4,13 @@
 #include <stdexcept>
 
 #include "engine/engine.hpp"
-#include "engine/parallel.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
 #include "learner/objectives.hpp"
 #include "retrieval/flat.hpp"
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
+#include "storage/parallel.hpp"
 
 namespace recengine {
 
@@ -66,6 +66,7 @@ Engine::Resolved Engine::resolve(const QueryOptions& options) {
     resolved.among = find_known(*options.among);
     sort_unique(*resolved.among);
   }
+  if (options.filter != nullptr) resolved.filter = compile(*options.filter);
   return resolved;
 }
 
@@ -100,16 +101,13 @@ Best Engine::most_popular(std::size_t k, const Selection& selection, const Resol
 }
 
 Best Engine::retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
-                      const Resolved& resolved) {
+                      const Resolved& resolved, RetrievalReport& report) {
   const bool by_seen = options.exclude_seen && user != kNoRow;
   const Selection selection = resolved.selection(by_seen ? &model_.user_state.seen(user) : nullptr);
   if (is_nobody(user, query)) return most_popular(k, selection, resolved);
   TopK<float> top(capped(k));
-  if (resolved.among) {
-    scan_gather(model_.items, query.x.data(), *resolved.among, selection, top);
-  } else {
-    scan_flat(model_.items, query.x.data(), selection, top);
-  }
+  report =
+      retriever_.search(query.x.data(), selection, resolved.among ? &*resolved.among : nullptr, options.retrieval, top);
   return top.take_sorted();
 }
 
@@ -122,9 +120,29 @@ Rankings Engine::recommend(const Id& user, const QueryOptions& options) {
   QueryVector query;
   model_.compose(row, query);
   Rankings rankings;
-  append(rankings, retrieve(query, row, options.k, options, resolved));
+  RetrievalReport report;
+  append(rankings, retrieve(query, row, options.k, options, resolved, report));
+  rankings.certified = report.search.certified;
   queries_.fetch_add(1, std::memory_order_relaxed);
   return rankings;
+}
+
+Plan Engine::plan(const Id& user, const QueryOptions& options) {
+  using Clock = LatencyHistogram::Clock;
+  const auto us = [](Clock::duration time) { return std::chrono::duration<double, std::micro>(time).count(); };
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.users.ids, user.kind, "user");
+  const auto start = Clock::now();
+  const Resolved resolved = resolve(options);
+  const Row row = find(model_.users.ids, user);
+  QueryVector query;
+  model_.compose(row, query);
+  const auto composed = Clock::now();
+  Plan plan;
+  retrieve(query, row, options.k, options, resolved, plan.retrieval);
+  plan.compose_us = us(composed - start);
+  plan.retrieve_us = us(Clock::now() - composed);
+  return plan;
 }
 
 Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& options) {
@@ -136,32 +154,39 @@ Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& op
   QueryVector query;
   model_.compose(kNoRow, session, query);
   Rankings rankings;
+  RetrievalReport report;
   // A session's items are what the visitor has seen.
   if (options.exclude_seen) {
     Resolved without = resolved;
     without.excluded.insert(without.excluded.end(), session.begin(), session.end());
     sort_unique(without.excluded);
-    append(rankings, retrieve(query, kNoRow, options.k, options, without));
+    append(rankings, retrieve(query, kNoRow, options.k, options, without, report));
   } else {
-    append(rankings, retrieve(query, kNoRow, options.k, options, resolved));
+    append(rankings, retrieve(query, kNoRow, options.k, options, resolved, report));
   }
+  rankings.certified = report.search.certified;
   queries_.fetch_add(1, std::memory_order_relaxed);
   return rankings;
 }
 
 // Users [first, first + users.size()) of a batch, at most kBatch of them.
 void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
-                            std::vector<Best>& results, std::size_t first) {
+                            std::vector<Best>& results, std::size_t first, std::atomic<bool>& certified) {
   QueryVector query;
   const std::size_t stride = model_.items.stride();
   AlignedFloats vectors(kBatch * stride);
   std::vector<Selection> selections;
   std::vector<TopK<float>> tops;
   std::vector<std::size_t> slots;
+  // Cells skip more than the many-to-many kernel saves.
+  const Way way = retriever_.choose(resolved.selection(nullptr), nullptr, options.retrieval);
+  const bool one_by_one = way == Way::kGraph || (way == Way::kCells && retriever_.num_clusters() > 0);
   for (std::size_t u = 0; u < users.size(); ++u) {
     model_.compose(users[u], query);
-    if (is_nobody(users[u], query) || resolved.among) {
-      results[first + u] = retrieve(query, users[u], options.k, options, resolved);
+    if (is_nobody(users[u], query) || resolved.among || one_by_one) {
+      RetrievalReport report;
+      results[first + u] = retrieve(query, users[u], options.k, options, resolved, report);
+      if (!report.search.certified) certified.store(false, std::memory_order_relaxed);  // read when all have ended
       continue;
     }
     std::copy(query.x.begin(), query.x.end(), vectors.begin() + static_cast<std::ptrdiff_t>(slots.size() * stride));
@@ -184,13 +209,13 @@ Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options
   std::vector<Best> results(rows.size());
   const std::size_t tiles = (rows.size() + kBatch - 1) / kBatch;
   std::atomic<std::size_t> next{0};
-  std::atomic<bool> stop{false};
+  std::atomic<bool> stop{false}, certified{true};
   run_parallel(std::clamp<std::size_t>(tiles, 1, threads()), stop, [&](std::size_t) {
     for (std::size_t tile;
          !stop.load(std::memory_order_relaxed) && (tile = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
       const std::size_t first = tile * kBatch;
       recommend_tile(std::span(rows).subspan(first, std::min(kBatch, rows.size() - first)), options, resolved, results,
-                     first);
+                     first, certified);
       check_interrupt();
     }
   });
@@ -198,6 +223,7 @@ Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options
   Rankings rankings;
   rankings.ids.kind = model_.items.ids.kind();  // also of no rankings
   for (const Best& best : results) append(rankings, best);
+  rankings.certified = certified.load(std::memory_order_relaxed);
   queries_.fetch_add(rows.size(), std::memory_order_relaxed);
   return rankings;
 }
@@ -228,7 +254,8 @@ Rankings Engine::rank(const Id& user, const IdSpan& items) {
   QueryVector query;
   model_.compose(row, query);
   Rankings rankings;
-  append(rankings, retrieve(query, row, resolved.among->size(), {}, resolved));
+  RetrievalReport report;
+  append(rankings, retrieve(query, row, resolved.among->size(), {}, resolved, report));
   return rankings;
 }
 
@@ -248,19 +275,26 @@ std::vector<float> Engine::predict(const Id& user, const IdSpan& items) {
   return scores;
 }
 
-Rankings Engine::similar_items(const Id& item, std::size_t k) {
+Rankings Engine::similar_items(const Id& item, const QueryOptions& options) {
   const auto pin = domain_.pin_reader();
   check_kind(model_.items.ids, item.kind, "item");
   const Row row = find(model_.items.ids, item);
   if (row == kNoRow) throw UnknownId(message("unknown item ", describe(item)));
+  Resolved resolved = resolve(options);
+  resolved.excluded.push_back(row);
+  sort_unique(resolved.excluded);
   AlignedFloats query(model_.items.stride());
   const Kernels& kernels = active_kernels();
   kernels.load(query.data(), model_.items.rows.row(row), query.size());
   const float norm = std::sqrt(kernels.square_norm(query.data(), query.size()));
   for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
-  TopK<float> top(capped(k));
-  const Selection others{nullptr, std::span(&row, 1)};
-  scan_cosine(model_.items, query.data(), others, top);
+  TopK<float> top(capped(options.k));
+  const Selection selection = resolved.selection(nullptr);
+  if (resolved.among) {
+    scan_gather_cosine(model_.items, query.data(), *resolved.among, selection, top);
+  } else {
+    scan_cosine(model_.items, query.data(), selection, top);
+  }
   Rankings rankings;
   append(rankings, top.take_sorted());
   return rankings;
@@ -277,6 +311,7 @@ Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryO
   std::copy(vector.begin(), vector.end(), query.begin());
   TopK<float> top(capped(options.k));
   const Selection selection = resolved.selection(nullptr);
+  RetrievalReport report;
   if (cosine) {
     const float norm = std::sqrt(active_kernels().square_norm(query.data(), query.size()));
     for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
@@ -285,13 +320,13 @@ Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryO
     } else {
       scan_cosine(model_.items, query.data(), selection, top);
     }
-  } else if (resolved.among) {
-    scan_gather(model_.items, query.data(), *resolved.among, selection, top);
   } else {
-    scan_flat(model_.items, query.data(), selection, top);
+    report =
+        retriever_.search(query.data(), selection, resolved.among ? &*resolved.among : nullptr, options.retrieval, top);
   }
   queries_.fetch_add(1, std::memory_order_relaxed);
   Rankings rankings;
+  rankings.certified = report.search.certified;
   append(rankings, top.take_sorted());
   return rankings;
 }

@@ -1,10 +1,12 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <stdexcept>
 
 #include "engine/engine.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
+#include "storage/fence.hpp"
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 
@@ -67,6 +69,7 @@ void Engine::set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const 
     table.reserve(count_new(ids, rows.data()));
   }
   AlignedFloats padded(table.stride(), 0.0f);
+  std::array<Row, kBlock> written;
   for (std::size_t first = 0; first < ids.size; first += kBlock) {
     check_interrupt();
     const auto pin = domain_.pin_writer();
@@ -75,7 +78,10 @@ void Engine::set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const 
       std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * dim), dim, padded.begin());
       active_kernels().store(table.rows.row(row), padded.data(), padded.size());
       if (biases != nullptr) store_relaxed(&table.bias[row], biases[k]);
+      written[k - first] = row;
     }
+    full_fence();
+    for (std::size_t k = first; k < std::min(first + kBlock, ids.size); ++k) table.dirty.mark(written[k - first]);
   }
 }
 
@@ -101,12 +107,15 @@ void Engine::remove_users(const IdSpan& ids) {
 void Engine::remove_items(const IdSpan& ids) {
   const auto pause = domain_.pause_writers();
   const auto pin = domain_.pin_reader();
-  find_all(model_.items.ids, ids, "item");
+  const std::vector<Row> rows = find_all(model_.items.ids, ids, "item");
+  FilterSets::Change change = filters_.prepare_removal(rows);
   removals_.fetch_add(1, std::memory_order_relaxed);
   for (std::size_t k = 0; k < ids.size; ++k) {
     const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.items.erase(key); });
     if (row != kNoRow) removed_items_.push_back(row);
   }
+  // Only now: an item that has left its filters and is still live would match what shuts them out.
+  filters_.finish_removal(std::move(change), rows);
   if (removed_items_.size() >= std::max(kSweepCount, num_items() / kSweepShare)) sweep_removed();
 }
 
@@ -115,6 +124,7 @@ void Engine::sweep_removed() {
   const auto gone = [this](Row item) { return !model_.items.is_live(item); };
   model_.user_state.erase_items(model_.users.count(), gone);
   model_.recent.erase_if(gone);
+  retriever_.forget(removed_items_);
   for (const Row row : removed_items_) model_.items.recycle(row);
   removed_items_.clear();
 }

@@ -6,7 +6,7 @@
 #define RECENGINE_QUERY_TILE 4
 #define RECENGINE_MULTIPLY_ADD(a, b, c) vfmaq_f32(c, a, b)
 #else
-#include <xmmintrin.h>
+#include <emmintrin.h>
 #define RECENGINE_ISA baseline
 #define RECENGINE_QUERY_TILE 2
 #define RECENGINE_MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))

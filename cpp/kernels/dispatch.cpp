@@ -13,15 +13,19 @@ struct Candidate {
   bool (*supported)();
 };
 
+#if defined(__x86_64__)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx2") &&
+         __builtin_cpu_supports("fma");
+}
+#endif
+
 // Best first. Each asks for every feature that the flags of its translation unit let the compiler use.
 constexpr Candidate kCandidates[] = {
 #if defined(__x86_64__)
-    {&avx512::kernels,
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-     }},
+    {&avx512vnni::kernels, [] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }},
+    {&avx512::kernels, has_avx512},
     {&avx2::kernels, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
 #endif
 #if defined(__aarch64__)

@@ -25,7 +25,9 @@ constexpr std::size_t kQueryTile = RECENGINE_QUERY_TILE;
 constexpr float kNoBias = -0.0f;  // adding it changes no score, not even -0
 
 using vec [[gnu::vector_size(kBytes), gnu::may_alias]] = float;
+using ints [[gnu::vector_size(kBytes), gnu::may_alias]] = int;
 using quad [[gnu::vector_size(16), gnu::may_alias]] = float;
+using unaligned_vec [[gnu::vector_size(kBytes), gnu::may_alias, gnu::aligned(alignof(float))]] = float;
 using unaligned_quad [[gnu::vector_size(16), gnu::may_alias, gnu::aligned(alignof(float))]] = float;
 
 #include "kernels/row_access.inl"
@@ -262,8 +264,12 @@ void step_row(float* row, const float* gradient, float scale, float rate, float 
   }
 }
 
+#include "kernels/bounds.inl"
 #include "kernels/log2_add.inl"
 #include "kernels/pairs.inl"
+// These use what stands before them.
+#include "kernels/codes.inl"
+#include "kernels/encode.inl"
 
 }  // namespace
 
@@ -283,8 +289,13 @@ const Kernels kernels = {
     add_scaled,
     step_candidate,
     step_row,
+    bound_cells,
     log2_add,
     learn_pairs,
+    encode_row,
+    encode_query,
+    dot_codes,
+    screen,
 };
 
 }  // namespace RECENGINE_ISA

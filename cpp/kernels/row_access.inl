@@ -1,9 +1,12 @@
-// How kernels touch live rows and biases. Included by kernels.inl, inside the namespace of one instruction set.
+// How kernels touch live rows, biases and codes. Included by kernels.inl, inside the namespace of one instruction set.
 //
 // A plain float that two threads read and write is undefined behaviour, and a relaxed atomic per float costs eight
 // times the speed of a dot product. Volatile vector accesses are the way between: the compiler neither repeats, splits
 // nor drops them, and every supported machine moves an aligned float in one piece. ThreadSanitizer, which cannot know
 // that, gets relaxed atomics, so that it still reports every other race.
+//
+// Codes are stored and, under ThreadSanitizer, loaded by four bytes: load_codes takes kBytes of them, aligned.
+// load_scalars takes floats of kLanes rows, of no more than a float's alignment.
 
 #if defined(__SANITIZE_THREAD__)
 #define RECENGINE_ATOMIC_ROWS
@@ -12,6 +15,8 @@
 #define RECENGINE_ATOMIC_ROWS
 #endif
 #endif
+
+using code_group [[gnu::may_alias]] = int;  // four codes of a row
 
 #ifdef RECENGINE_ATOMIC_ROWS
 
@@ -44,6 +49,20 @@ inline quad load_biases(const float* bias) {
   return quad{load_bias(bias), load_bias(bias + 1), load_bias(bias + 2), load_bias(bias + 3)};
 }
 
+inline vec load_scalars(const float* values) { return load_row(values); }
+
+inline ints load_codes(const unsigned char* bytes) {
+  ints value;
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    value[i] = __atomic_load_n(reinterpret_cast<const code_group*>(bytes) + i, __ATOMIC_RELAXED);
+  }
+  return value;
+}
+
+inline void store_group(unsigned char* bytes, int group) {
+  __atomic_store_n(reinterpret_cast<code_group*>(bytes), group, __ATOMIC_RELAXED);
+}
+
 #else
 
 [[gnu::always_inline]] inline vec load_row(const float* row) { return *reinterpret_cast<const volatile vec*>(row); }
@@ -56,6 +75,18 @@ inline quad load_biases(const float* bias) {
 
 [[gnu::always_inline]] inline quad load_biases(const float* bias) {
   return *reinterpret_cast<const volatile unaligned_quad*>(bias);
+}
+
+[[gnu::always_inline]] inline vec load_scalars(const float* values) {
+  return *reinterpret_cast<const volatile unaligned_vec*>(values);
+}
+
+[[gnu::always_inline]] inline ints load_codes(const unsigned char* bytes) {
+  return *reinterpret_cast<const volatile ints*>(bytes);
+}
+
+[[gnu::always_inline]] inline void store_group(unsigned char* bytes, int group) {
+  *reinterpret_cast<volatile code_group*>(bytes) = group;
 }
 
 #endif

@@ -42,6 +42,29 @@ struct PairStep {
 
 inline constexpr std::size_t kMaxPairs = 4;
 
+// int8 codes of rows: 16 rows a block, interleaved. For each group of four dimensions four bytes of row 0, four of
+// row 1, and so on: 64 bytes a group, 16 * n bytes a block, blocks 64-byte aligned. A byte is 128 + round(x / scale),
+// within 128 +- 127.
+inline constexpr std::size_t kBlockRows = 16;
+inline constexpr int kQueryLimit = 63;  // of a query's codes: two products, 2 * 255 * 63, fit 16 bits
+
+// Rounded up, so that bounds made of them hold: norm >= |x|, error >= |x - scale * (byte - 128)|. Infinite where no
+// float is as large. The scale is max|x| / 127, and 0 for a zero row, whose norm and error are 0, and for rows with no
+// coordinate above 2^-100, whose error is their norm.
+struct RowCode {
+  float scale;
+  float norm;
+  float error;
+};
+
+// The same of a query, whose codes are round(x / scale), scale = max|x| / kQueryLimit. correction = 128 * their sum.
+struct QueryCode {
+  float scale;
+  float norm;
+  float error;
+  int correction;
+};
+
 struct Kernels {
   const char* name;
 
@@ -79,6 +102,13 @@ struct Kernels {
   // row -= clip(rate * (scale * gradient + l2 * row))
   void (*step_row)(float* row, const float* gradient, float scale, float rate, float l2, float clip, std::size_t n);
 
+  // What the rows of cell j can reach for a query q with dots[j] = <q, centre j>:
+  //   bounds[j] = min(dots[j] + |q| radii[j], |q| norms[j]) + biases[j]
+  // and what the better ones are likely to: promises[j], the same with .3 spreads[j] for the radius. `count` is a
+  // multiple of 16; radii, norms and biases are live.
+  void (*bound_cells)(const float* dots, const float* radii, const float* norms, const float* biases,
+                      const float* spreads, std::size_t count, float query_norm, float* bounds, float* promises);
+
   // out[i] = log2(2^a[i] + 2^b[i]), within 1e-14 beside rounding, however large or small the powers; a or b may be
   // -inf.
   void (*log2_add)(const double* a, const double* b, std::size_t n, double* out);
@@ -91,6 +121,30 @@ struct Kernels {
   //   b -= clip(rate_b * s * x + rate * l2 * b), and the biases of a and b alike, with 1 for x
   // Bit g of the result: pair g was left alone, its numbers being so large that a step could overflow.
   unsigned (*learn_pairs)(const PairRows* pairs, std::size_t count, const PairStep& step, std::size_t n);
+
+  // Codes a live row into lane `lane` of a live block. Each coordinate is read once: whatever others write meanwhile,
+  // the code is that of the values that were read. The bytes go in by fours, one after the other.
+  // REQUIRES: finite coordinates, here and in encode_query; n at most 2^16.
+  void (*encode_row)(const float* row, std::size_t n, unsigned char* block, std::size_t lane, RowCode* code);
+
+  // Codes a private vector.
+  void (*encode_query)(const float* x, std::size_t n, signed char* codes, QueryCode* code);
+
+  // out[16 * b + r] = sum over d of (byte - 128) * codes[d] for row r of live block b < count: exact, the same integers
+  // on every instruction set. `correction` is encode_query's.
+  // REQUIRES: codes within +-kQueryLimit, here and in screen.
+  void (*dot_codes)(const unsigned char* blocks, std::size_t count, std::size_t n, const signed char* codes,
+                    int correction, int* out);
+
+  // The scan. Bit r of hits[b] says whether
+  //   dot * (scales[16 * b + r] * query_scale) + biases[16 * b + r] >= limits[b]
+  // in floats, or whether either side is a NaN. Returns whether there is any hit. The left side is within
+  // 2^-22 |product| + 2^-23 |sum| + 2^-96 of its exact value (an integer beyond 2^24 is rounded too), unless something
+  // overflows: the caller's limits leave room for that. Blocks, scales and biases are live; the latter two need no more
+  // than a float's alignment.
+  bool (*screen)(const unsigned char* blocks, std::size_t count, std::size_t n, const signed char* codes,
+                 int correction, float query_scale, const float* scales, const float* biases, const float* limits,
+                 unsigned short* hits);
 };
 
 // Each defined by the translation unit of its name; neon by baseline.cpp, whose source it is, in place of baseline.
@@ -104,6 +158,9 @@ namespace avx2 {
 extern const Kernels kernels;
 }
 namespace avx512 {
+extern const Kernels kernels;
+}
+namespace avx512vnni {
 extern const Kernels kernels;
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
 #include "learner/objectives.hpp"
+#include "storage/fence.hpp"
 #include "storage/message.hpp"
 
 namespace recengine {
@@ -29,6 +30,17 @@ struct Learner::Scratch {
   std::vector<const float*> rows;
   std::vector<float> scores, slopes, correction;
 };
+
+std::vector<Row>& Learner::written() {
+  thread_local std::vector<Row> rows;
+  return rows;
+}
+
+void Learner::mark_written() {
+  full_fence();
+  for (const Row row : written()) model_.items.dirty.mark(row);
+  written().clear();
+}
 
 Learner::Scratch& Learner::scratch() {
   thread_local Scratch work;
@@ -162,6 +174,7 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
     kernels.step_candidate(item.row, x, gradient, slope, row_step, decay(row_step), clip, n);
     step_scalar(item.bias, &item.sums->bias, slope, rate, l2);
   }
+  written().insert(written().end(), work.items.begin(), work.items.begin() + static_cast<std::ptrdiff_t>(count));
 
   const float gradient_mean_square = kernels.square_norm(gradient, n) / dim;
   const Slot user = model_.users.slot(event.user);
@@ -173,6 +186,7 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
     const float row_step = row_rate(rate, &item.sums->row, weight * weight * gradient_mean_square);
     kernels.step_row(item.row, gradient, weight, row_step, 0, clip, n);
   }
+  written().insert(written().end(), work.query.history.begin(), work.query.history.end());
   if (!ranks(settings_.objective)) {
     step_scalar(user.bias, &user.sums->bias, user_bias_slope, rate, l2);
     learn_global(event, user_bias_slope);

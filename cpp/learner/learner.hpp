@@ -54,6 +54,7 @@ class Learner {
  private:
   struct Scratch;
   static Scratch& scratch();
+  static std::vector<Row>& written();  // by this thread, not marked yet
 
   // bpr with one negative and no history, the plain case, without the detour over a list of candidates:
   // learner_run.cpp.
@@ -74,6 +75,9 @@ class Learner {
   void apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope);
   void learn_global(const Event& event, float slope);
   void observe(const Event& event);
+  // Marks the items whose rows or biases were written since the last call on this thread, for what is derived from
+  // them.
+  void mark_written();
   bool is_choice(const Event& event) const;
 
   float rate_now(std::uint64_t sequence) const;

@@ -38,13 +38,14 @@ struct Learner::PairGroup {
   std::size_t size = 0;
 
   bool shares_row(const Event& event, Row negative) const {
-    bool shared = false;
+    unsigned shared = 0;  // without branches: next to never, and unpredictable
     for (std::size_t g = 0; g < size; ++g) {
+      const auto same = [](Row one, Row other) { return unsigned{one == other}; };
       const Row item = events[g]->item;
-      shared |= (events[g]->user == event.user) | (item == event.item) | (item == negative) |
-                (negatives[g] == event.item) | (negatives[g] == negative);
+      shared |= same(events[g]->user, event.user) | same(item, event.item) | same(item, negative) |
+                same(negatives[g], event.item) | same(negatives[g], negative);
     }
-    return shared;
+    return shared != 0;
   }
 };
 
@@ -100,6 +101,9 @@ void Learner::learn_pair(const Event& event, const Pair& pair, PairGroup& group)
   group.rows[group.size] = rows;
   group.negatives[group.size] = negative;
   group.events[group.size++] = &event;
+  std::vector<Row>& rows_written = written();
+  rows_written.push_back(event.item);
+  rows_written.push_back(negative);
 }
 
 void Learner::learn(const Event& event) {
@@ -114,6 +118,7 @@ void Learner::learn(const Event& event) {
       learn_candidates(event);
     }
   }
+  mark_written();
   observe(event);
 }
 
@@ -154,6 +159,7 @@ void Learner::learn_run(std::span<const Event> events) {
     }
   }
   learn_group(group);
+  mark_written();
 }
 
 }  // namespace recengine

@@ -15,6 +15,8 @@ namespace {
 
 constexpr Row kBlock = 64;
 constexpr Row kBlocksPerCheck = 1024;  // between two looks at the interrupt: below a millisecond of scanning
+constexpr std::size_t kGathered = 64;  // matching rows that are scored together
+constexpr int kFull = 16;              // matching rows of a block from which on scanning it whole is faster (measured)
 
 // Rows come in ascending order, so that an equal score never displaces: only higher ones need a look.
 void offer(const float* scores, Row first, std::uint64_t live, const Selection& selection, TopK<float>& top) {
@@ -37,6 +39,30 @@ void for_each_block(const EmbeddingTable& items, Visit visit) {
   }
 }
 
+// With a filter: few(rows) for matching rows that lie apart, many at a time, and block(first, count, bits) for blocks
+// that are full enough to be scanned as a whole.
+template <class Few, class Block>
+void for_each_matching(const EmbeddingTable& items, const Filter& filter, Few few, Block block) {
+  std::array<Row, kGathered + kBlock> rows;
+  std::size_t size = 0;
+  const auto flush = [&] {
+    if (size > 0) few(std::span<const Row>(rows.data(), size));
+    size = 0;
+  };
+  const Row count = items.count();
+  filter.for_each_word(items, [&](std::size_t word, std::uint64_t bits) {
+    const auto first = static_cast<Row>(word * kBlock);
+    if (std::popcount(bits) >= kFull) {
+      flush();  // rows come in ascending order
+      block(first, std::min(kBlock, count - first), bits);
+      return;
+    }
+    for (; bits != 0; bits &= bits - 1) rows[size++] = first + static_cast<Row>(std::countr_zero(bits));
+    if (size >= kGathered) flush();
+  });
+  flush();
+}
+
 float cosine(float dot, float square_norm) { return square_norm > 0 ? dot / std::sqrt(square_norm) : 0.0f; }
 
 }  // namespace
@@ -44,18 +70,23 @@ float cosine(float dot, float square_norm) { return square_norm > 0 ? dot / std:
 void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top) {
   const Kernels& kernels = active_kernels();
   std::array<float, kBlock> scores;
-  for_each_block(items, [&](Row first, Row count, std::uint64_t live) {
+  const Selection rest = selection.without_filter();
+  const auto block = [&](Row first, Row count, std::uint64_t live) {
     const float highest =
         kernels.scan(query, items.rows.row(first), &items.bias[first], count, items.stride(), scores.data());
-    if (highest > top.threshold()) offer(scores.data(), first, live, selection, top);
-  });
+    if (highest > top.threshold()) offer(scores.data(), first, live, rest, top);
+  };
+  if (selection.filter == nullptr) return for_each_block(items, block);
+  for_each_matching(
+      items, *selection.filter, [&](std::span<const Row> rows) { scan_gather(items, query, rows, rest, top); }, block);
 }
 
 void scan_flat_batch(const EmbeddingTable& items, const float* queries, std::size_t count, const Selection* selections,
                      TopK<float>* tops) {
   const Kernels& kernels = active_kernels();
   std::array<float, kBatch * kBlock> scores;
-  for_each_block(items, [&](Row first, Row rows, std::uint64_t live) {
+  const auto rest = [&](std::size_t q) { return selections[q].without_filter(); };
+  const auto block = [&](Row first, Row rows, std::uint64_t live) {
     kernels.scan_many(queries, count, items.rows.row(first), &items.bias[first], rows, items.stride(), scores.data(),
                       kBlock);
     for (std::size_t q = 0; q < count; ++q) {
@@ -63,17 +94,42 @@ void scan_flat_batch(const EmbeddingTable& items, const float* queries, std::siz
       const float threshold = tops[q].threshold();
       int higher = 0;
       for (Row r = 0; r < rows; ++r) higher |= mine[r] > threshold;  // vectorised
-      if (higher != 0) offer(mine, first, live, selections[q], tops[q]);
+      if (higher != 0) offer(mine, first, live, rest(q), tops[q]);
     }
-  });
+  };
+  const Filter* const filter = count > 0 ? selections[0].filter : nullptr;
+  if (filter == nullptr) return for_each_block(items, block);
+  const auto few = [&](std::span<const Row> rows) {
+    for (std::size_t q = 0; q < count; ++q) scan_gather(items, queries + q * items.stride(), rows, rest(q), tops[q]);
+  };
+  for_each_matching(items, *filter, few, block);
 }
 
 void scan_gather(const EmbeddingTable& items, const float* query, std::span<const Row> rows, const Selection& selection,
                  TopK<float>& top) {
+  constexpr std::size_t kTogether = 16;
   const Kernels& kernels = active_kernels();
-  for (const Row row : rows) {
-    if (!items.is_live(row) || !selection.admits(row)) continue;
-    top.push(kernels.dot(query, items.rows.row(row), items.stride()) + load_relaxed(&items.bias[row]), row);
+  std::array<const float*, kTogether> vectors;
+  std::array<Row, kTogether> live;
+  std::array<float, kTogether> scores;
+  const std::size_t stride = items.stride();
+  for (std::size_t next = 0, ahead = 0; next < rows.size();) {
+    std::size_t size = 0;
+    for (; next < rows.size() && size < kTogether; ++next) {
+      // The rows after the next ones are asked for meanwhile.
+      for (; ahead < std::min(rows.size(), next + kTogether); ++ahead) {
+        const float* const row = items.rows.row(rows[ahead]);
+        for (std::size_t k = 0; k < stride; k += kRowPadding) __builtin_prefetch(row + k);
+      }
+      if (!items.is_live(rows[next])) continue;
+      live[size] = rows[next];
+      vectors[size++] = items.rows.row(rows[next]);
+    }
+    kernels.gather_dot(query, vectors.data(), size, stride, scores.data());
+    for (std::size_t r = 0; r < size; ++r) {
+      const float score = scores[r] + load_relaxed(&items.bias[live[r]]);
+      if (score >= top.threshold() && selection.admits(live[r])) top.push(score, live[r]);
+    }
   }
 }
 
@@ -81,12 +137,16 @@ void scan_cosine(const EmbeddingTable& items, const float* query, const Selectio
   const Kernels& kernels = active_kernels();
   std::array<float, kBlock> scores;
   std::array<float, kBlock> norms;
-  for_each_block(items, [&](Row first, Row count, std::uint64_t live) {
+  const Selection rest = selection.without_filter();
+  const auto block = [&](Row first, Row count, std::uint64_t live) {
     kernels.scan(query, items.rows.row(first), nullptr, count, items.stride(), scores.data());
     kernels.square_norms(items.rows.row(first), count, items.stride(), norms.data());
     for (Row r = 0; r < count; ++r) scores[r] = cosine(scores[r], norms[r]);
-    offer(scores.data(), first, live, selection, top);
-  });
+    offer(scores.data(), first, live, rest, top);
+  };
+  if (selection.filter == nullptr) return for_each_block(items, block);
+  const auto few = [&](std::span<const Row> rows) { scan_gather_cosine(items, query, rows, rest, top); };
+  for_each_matching(items, *selection.filter, few, block);
 }
 
 void scan_gather_cosine(const EmbeddingTable& items, const float* query, std::span<const Row> rows,

@@ -4,6 +4,9 @@
 // is then read behind a set bit belongs to the item that owns the slot now, and under the caller's pin it has no other
 // owner later.
 //
+// A filter is looked at block by block: blocks in which it admits many rows are scanned, of the others the rows that
+// match are gathered, and pages in which it admits none are passed over.
+//
 // Thread safety: under any pin, beside learners. A row that is being learned is scored as it is met.
 #pragma once
 
@@ -20,7 +23,7 @@ namespace recengine {
 void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top);
 
 // The same for up to kBatch queries at once (stride floats each, one after another); scores and rankings are
-// bit-identical.
+// bit-identical. REQUIRES: all selections have the same filter.
 inline constexpr std::size_t kBatch = 16;
 void scan_flat_batch(const EmbeddingTable& items, const float* queries, std::size_t count, const Selection* selections,
                      TopK<float>* tops);
@@ -39,15 +42,17 @@ void scan_gather_cosine(const EmbeddingTable& items, const float* query, std::sp
 // Any other score of live items: score(row).
 template <class Score, class Function>
 void scan_scores(const EmbeddingTable& items, Function score, const Selection& selection, TopK<Score>& top) {
-  const Row count = items.count();
-  for (Row first = 0; first < count; first += 64) {
-    std::uint64_t live = items.live_word(first / 64);
+  const Selection rest = selection.without_filter();
+  const auto word = [&](std::size_t number, std::uint64_t live) {
     for (; live != 0; live &= live - 1) {
-      const Row row = first + static_cast<Row>(std::countr_zero(live));
+      const auto row = static_cast<Row>(number * 64 + static_cast<std::size_t>(std::countr_zero(live)));
       const Score value = score(row);
-      if (value >= top.threshold() && selection.admits(row)) top.push(value, row);
+      if (value >= top.threshold() && rest.admits(row)) top.push(value, row);
     }
-  }
+  };
+  if (selection.filter != nullptr) return selection.filter->for_each_word(items, word);
+  const std::size_t words = (std::size_t{items.count()} + 63) / 64;
+  for (std::size_t number = 0; number < words; ++number) word(number, items.live_word(number));
 }
 
 }  // namespace recengine

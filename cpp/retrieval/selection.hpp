@@ -5,18 +5,24 @@
 #include <algorithm>
 #include <span>
 
+#include "retrieval/filter.hpp"
 #include "storage/id_map.hpp"
 #include "storage/row_set.hpp"
 
 namespace recengine {
 
 struct Selection {
-  const RowSet* seen = nullptr;   // items of this set are left out
-  std::span<const Row> excluded;  // and these, in ascending order
+  const RowSet* seen = nullptr;    // items of this set are left out
+  std::span<const Row> excluded;   // and these, in ascending order
+  const Filter* filter = nullptr;  // items that do not match are left out
 
   bool admits(Row row) const {
-    return !(seen != nullptr && seen->contains(row)) && !std::binary_search(excluded.begin(), excluded.end(), row);
+    return !(seen != nullptr && seen->contains(row)) && !std::binary_search(excluded.begin(), excluded.end(), row) &&
+           (filter == nullptr || filter->admits(row));
   }
+
+  // For rows that the filter gave.
+  Selection without_filter() const { return {seen, excluded, nullptr}; }
 };
 
 }  // namespace recengine

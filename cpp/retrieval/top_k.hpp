@@ -27,6 +27,8 @@ class TopK {
  public:
   explicit TopK(std::size_t k) : k_(k) { heap_.reserve(std::min<std::size_t>(k, 256)); }
 
+  std::size_t k() const { return k_; }
+
   // Scores below this one cannot enter; one that equals it enters with a lower row only. +infinity for k = 0.
   Score threshold() const { return threshold_; }
 

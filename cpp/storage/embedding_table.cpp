@@ -33,6 +33,7 @@ void EmbeddingTable::grow_to(std::size_t count) {
   bias.reserve(count);
   accumulators.reserve(count);
   live_.reserve(count / 64 + 1);
+  dirty.reserve(count);
   for (const auto& [reserve, wipe] : attached_) reserve(count);
   rows.reserve(count);  // last: its capacity vouches for the others
 }

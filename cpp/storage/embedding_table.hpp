@@ -22,7 +22,9 @@
 
 #include "kernels/table.hpp"
 #include "storage/chunked.hpp"
+#include "storage/dirty_rows.hpp"
 #include "storage/epoch.hpp"
+#include "storage/fence.hpp"
 #include "storage/id_map.hpp"
 
 namespace recengine {
@@ -57,7 +59,12 @@ class EmbeddingTable {
   Row find_or_insert(Key key) {
     const Row found = ids.find(key);
     if (found != kNoRow) return found;
-    return ids.insert(key, [this] { return take_slot(); }, [this](Row row) { set_live(row); }).first;
+    const auto announce = [this](Row row) {
+      set_live(row);
+      full_fence();
+      dirty.mark(row);
+    };
+    return ids.insert(key, [this] { return take_slot(); }, announce).first;
   }
 
   // Unmaps the id and wipes its slot; returns the slot, which stays unused until recycled, or kNoRow.
@@ -92,6 +99,7 @@ class EmbeddingTable {
   RowTable rows;
   Column<float> bias;  // b, added to the inner product
   Column<Accumulators> accumulators;
+  DirtyRows dirty;  // rows and biases written since what retrieval derives from them was derived
 
  private:
   // Release: pairs with live_word. The row is filled and its id stored.

@@ -133,7 +133,7 @@ class RowSet {  // zero bytes are an empty set, as a Column needs
     // Unrolled, and without a branch on each place: where a row lies in its bucket cannot be predicted.
     template <std::size_t... kPlace>
     static bool holds(const Place* bucket, std::uint32_t value, std::index_sequence<kPlace...>) {
-      return (... | (bucket[kPlace].load(std::memory_order_relaxed) == value));
+      return (... | unsigned{bucket[kPlace].load(std::memory_order_relaxed) == value}) != 0;
     }
 
     // REQUIRES: the row is not there, an empty place is.

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from recengine import _core
 from recengine.columns import id_column, number_column, seconds, seconds_column
-from recengine.ranking import Ranking, padded
+from recengine.filters import Filter, core_filter
+from recengine.ranking import Ranking, padded, single
+from recengine.retrieval import Retrieval, core_retrieval
 from recengine.tables import Factors, Ids
 
 __all__ = ["Engine"]
@@ -73,6 +75,9 @@ class Engine:
         Seconds after which an event counts half in the popularity ranking that unknown users get; ``math.inf``: never.
     threads
         Most threads a call may use; default: the processors of the machine. Can be changed later.
+    maintenance
+        Whether a background thread keeps retrieval fast, from some thousand items on. Without it answers are the same;
+        `maintain` does its work by hand. Can be changed later.
 
     Raises
     ------
@@ -114,6 +119,7 @@ class Engine:
         history_decay: float = 0.5,
         popularity_half_life: float = 14 * 86400.0,
         threads: int | None = None,
+        maintenance: bool = True,
     ) -> None:
         adagrad_rate, sgd_rate, default_negatives = _DEFAULTS.get(objective, (0.0, 0.0, 0))
         if learning_rate is None:
@@ -138,6 +144,7 @@ class Engine:
         )
         if threads is not None:
             core.threads = threads
+        core.maintenance = maintenance
         self._adopt(core)
 
     def _adopt(self, core: _core.Engine) -> None:
@@ -274,6 +281,8 @@ class Engine:
         exclude_seen: bool = False,
         exclude: Any = None,
         among: Any = None,
+        filter: Filter | None = None,
+        retrieval: Retrieval = "auto",
     ) -> Ranking:
         """The k best items for a user, for each of several users, or for a visitor known by a list of items only.
 
@@ -291,6 +300,11 @@ class Engine:
             Leave out what the user has chosen before (for logistic: label 1).
         exclude, among
             Columns of items to leave out, or to choose from; unknown ones are ignored and counted in `stats`.
+        filter
+            Only items that match: see `filter` and `group`. Exactly as many results as there are matching items, up to
+            `k`.
+        retrieval
+            "auto", which is exact and takes the way that costs least; or `Flat`, `Cells`, `Graph` with their options.
 
         Returns
         -------
@@ -301,7 +315,10 @@ class Engine:
         Raises
         ------
         ValueError, TypeError
-            For a negative `k`, both or neither of `user` and `history`, or ids of the wrong type.
+            For a negative `k`, both or neither of `user` and `history`, ids of the wrong type, or a filter of another
+            engine.
+        KeyError
+            If a set or group that the filter names is not known (any more).
 
         Examples
         --------
@@ -313,18 +330,58 @@ class Engine:
         """
         excluded = None if exclude is None else id_column(exclude)
         candidates = None if among is None else id_column(among)
+        condition, way = core_filter(self._core, filter), core_retrieval(retrieval)
         if user is None:
             if history is None:
                 raise ValueError("recommend needs a user or a history")
-            ids, scores = self._core.recommend_history(id_column(history), k, exclude_seen, excluded, candidates)
+            session = id_column(history)
+            found = self._core.recommend_history(session, k, exclude_seen, excluded, candidates, condition, way)
         elif history is not None:
             raise ValueError("recommend takes a user or a history, not both")
         elif _is_id(user):
-            ids, scores = self._core.recommend(user, k, exclude_seen, excluded, candidates)
+            found = self._core.recommend(user, k, exclude_seen, excluded, candidates, condition, way)
         else:
             users = id_column(user)
-            return padded(*self._core.recommend_many(users, k, exclude_seen, excluded, candidates), k)
-        return Ranking(ids, scores, len(ids))
+            return padded(*self._core.recommend_many(users, k, exclude_seen, excluded, candidates, condition, way), k)
+        return single(*found)
+
+    def plan(
+        self,
+        user: Id,
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        exclude: Any = None,
+        among: Any = None,
+        filter: Filter | None = None,
+        retrieval: Retrieval = "auto",
+    ) -> dict[str, Any]:
+        """Runs `recommend` with these arguments and says how.
+
+        Returns
+        -------
+        dict
+            ``retrieval``: the way taken ("flat", "gather", "cells" or "graph"); ``certified``; ``cells`` there are and
+            ``cells_visited``; rows whose int8 codes were ``rows_screened``, whose vectors were ``rows_scored``, and
+            those not coded yet, ``rows_pending``; microseconds for the user's vector, ``compose_us``, and for the
+            items, ``retrieve_us``.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors(["ann"], [[1.0, 0.0]], ["tea", "cup"], [[0.5, 1.0], [2.0, 0.0]])
+        >>> plan = engine.plan("ann", k=1)
+        >>> plan["retrieval"], plan["certified"], plan["rows_scored"]
+        ('flat', True, 2)
+        """
+        return self._core.plan(
+            user,
+            k,
+            exclude_seen,
+            None if exclude is None else id_column(exclude),
+            None if among is None else id_column(among),
+            core_filter(self._core, filter),
+            core_retrieval(retrieval),
+        )
 
     def score(self, user: Id, items: Any) -> npt.NDArray[np.float32]:
         """``<x_u, q_i> + b_i`` of each of n items, float32 (n,). An unknown user has a zero vector.
@@ -350,8 +407,7 @@ class Engine:
         >>> engine.rank("ann", ["tea", "cup"]).ids.tolist()
         ['cup', 'tea']
         """
-        ids, scores = self._core.rank(user, id_column(items))
-        return Ranking(ids, scores, len(ids))
+        return single(*self._core.rank(user, id_column(items)))
 
     def predict(self, user: Id, item: Any) -> Any:
         """The probability (logistic: ``sigmoid(score + b_u + b)``) or rating (squared: ``score + b_u + mean``) of an
@@ -372,8 +428,10 @@ class Engine:
             return float(self._core.predict(user, [item])[0])
         return self._core.predict(user, id_column(item))
 
-    def similar_items(self, item: Id, k: int = 10) -> Ranking:
-        """The k other items whose vectors point the same way; scores are cosines.
+    def similar_items(
+        self, item: Id, k: int = 10, *, exclude: Any = None, among: Any = None, filter: Filter | None = None
+    ) -> Ranking:
+        """The k other items whose vectors point the same way; scores are cosines. The rest as in `recommend`.
 
         Raises KeyError for an unknown item.
 
@@ -383,8 +441,15 @@ class Engine:
         >>> engine.similar_items("a", k=1)
         Ranking(b: 1)
         """
-        ids, scores = self._core.similar_items(item, k)
-        return Ranking(ids, scores, len(ids))
+        return single(
+            *self._core.similar_items(
+                item,
+                k,
+                None if exclude is None else id_column(exclude),
+                None if among is None else id_column(among),
+                core_filter(self._core, filter),
+            )
+        )
 
     def search(
         self,
@@ -394,8 +459,12 @@ class Engine:
         metric: Literal["ip", "cosine"] = "ip",
         exclude: Any = None,
         among: Any = None,
+        filter: Filter | None = None,
+        retrieval: Retrieval = "auto",
     ) -> Ranking:
         """The k best items for a query vector (dim,): ``<vector, q_i> + b_i`` ("ip"), or the cosine to ``q_i``.
+
+        The rest as in `recommend`; a cosine is always found by a scan of every row.
 
         Raises ValueError for a vector of another shape or with NaN or infinity in it.
 
@@ -407,14 +476,115 @@ class Engine:
         """
         if metric not in ("ip", "cosine"):
             raise ValueError(f"metric must be 'ip' or 'cosine', not {metric!r}")
-        ids, scores = self._core.search(
-            np.asarray(vector, dtype=np.float32),
-            metric == "cosine",
-            k,
-            None if exclude is None else id_column(exclude),
-            None if among is None else id_column(among),
+        return single(
+            *self._core.search(
+                np.asarray(vector, dtype=np.float32),
+                metric == "cosine",
+                k,
+                None if exclude is None else id_column(exclude),
+                None if among is None else id_column(among),
+                core_filter(self._core, filter),
+                core_retrieval(retrieval),
+            )
         )
-        return Ranking(ids, scores, len(ids))
+
+    # ---- filters
+
+    def set_filter(self, name: str, items: Any) -> None:
+        """Creates or replaces a named set of items. A query sees the old set or the new one, never a part.
+
+        Removed items leave every set; an item that comes back is in none.
+
+        Raises KeyError naming the first unknown item, before anything changes.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors(["ann"], [[1.0]], ["tea", "cup"], [[1.0], [2.0]])
+        >>> engine.set_filter("in_stock", ["tea"])
+        >>> engine.filters
+        ['in_stock']
+        >>> engine.recommend("ann", filter=engine.filter("in_stock")).ids.tolist()
+        ['tea']
+        """
+        self._core.set_filter(name, _id_or_column(items))
+
+    def update_filter(self, name: str, add: Any = (), remove: Any = ()) -> None:
+        """Adds items to a named set, then removes others, in one step for whoever queries meanwhile.
+
+        Raises KeyError, before anything changes, for an unknown name or an unknown item in `add`; unknown items in
+        `remove` are ignored and counted in `stats`.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors(["ann"], [[1.0]], ["tea", "cup"], [[1.0], [2.0]])
+        >>> engine.set_filter("in_stock", ["tea"])
+        >>> engine.update_filter("in_stock", add=["cup"], remove=["tea"])
+        >>> engine.recommend("ann", filter=engine.filter("in_stock")).ids.tolist()
+        ['cup']
+        """
+        self._core.update_filter(name, _id_or_column(add), _id_or_column(remove))
+
+    def remove_filter(self, name: str) -> None:
+        """Forgets a named set. KeyError if there is none of that name.
+
+        >>> engine = Engine()
+        >>> engine.set_filter("in_stock", [])
+        >>> engine.remove_filter("in_stock")
+        >>> engine.filters
+        []
+        """
+        self._core.remove_filter(name)
+
+    def filter(self, name: str) -> Filter:
+        """Items of a named set, as a filter. KeyError if there is none of that name.
+
+        >>> engine = Engine.from_factors([1], [[1.0]], [10, 11], [[1.0], [2.0]])
+        >>> engine.set_filter("new", [11])
+        >>> engine.recommend(1, filter=~engine.filter("new")).ids.tolist()
+        [10]
+        """
+        return self._known(_core.Filter.named(name), f"filter({name!r})")
+
+    def set_groups(self, items: Any, values: Any) -> None:
+        """Puts n items into groups: n labels, ``str`` or ``int``, one kind an engine. An item is in one group; a new
+        label takes the place of the old one. A label stays known when its last item has left.
+
+        Raises KeyError naming the first unknown item and ValueError for columns of unequal length, before anything
+        changes.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors([1], [[1.0]], [10, 11, 12], [[1.0], [2.0], [3.0]])
+        >>> engine.set_groups([10, 11, 12], ["toys", "games", "books"])
+        >>> engine.recommend(1, filter=engine.group("toys", "games")).ids.tolist()
+        [11, 10]
+        """
+        self._core.set_groups(_id_or_column(items), _id_or_column(values))
+
+    def group(self, *labels: Id) -> Filter:
+        """Items of any of these groups, as a filter. KeyError if a label is not known.
+
+        >>> engine = Engine.from_factors([1], [[1.0]], [10, 11], [[1.0], [2.0]])
+        >>> engine.set_groups([10], [1950])
+        >>> engine.recommend(1, filter=engine.group(1950)).ids.tolist()
+        [10]
+        """
+        return self._known(_core.Filter.groups(labels), f"group({', '.join(map(repr, labels))})")
+
+    @property
+    def filters(self) -> list[str]:
+        """The names of the filters, sorted.
+
+        >>> engine = Engine()
+        >>> engine.set_filter("in_stock", [])
+        >>> engine.filters
+        ['in_stock']
+        """
+        return self._core.filter_names()
+
+    def _known(self, core: _core.Filter, text: str) -> Filter:
+        self._core.check_filter(core)
+        return Filter(self._core, core, text)
 
     # ---- rows
 
@@ -565,11 +735,35 @@ class Engine:
         shown = {name: _shortest(value) if isinstance(value, float) else value for name, value in settings.items()}
         return {**shown, "popularity_half_life": half_life}
 
+    @property
+    def maintenance(self) -> bool:
+        """Whether a background thread keeps retrieval fast.
+
+        >>> Engine(maintenance=False).maintenance
+        False
+        """
+        return self._core.maintenance
+
+    @maintenance.setter
+    def maintenance(self, on: bool) -> None:
+        self._core.maintenance = bool(on)
+
+    def maintain(self) -> int:
+        """Does the upkeep of retrieval now, on all `threads`: builds cells, moves rows to where they belong, tightens
+        bounds, relinks a graph. Queries and learners go on meanwhile. Returns the number of steps.
+
+        >>> engine = Engine.from_factors([1], [[1.0]], range(5_000), [[float(i)] for i in range(5_000)])
+        >>> engine.maintain() >= 0, engine.plan(1)["cells"] > 0
+        (True, True)
+        """
+        return self._core.maintain()
+
     def stats(self) -> dict[str, Any]:
-        """Counters, latencies (microseconds, percentiles within 9 %), memory (bytes), and the kernels in use.
+        """Counters, latencies (microseconds, percentiles within 9 %), memory (bytes), the kernels in use, the number of
+        cells, and of answers that were not certified the mean recall of a sample (None if there is none).
 
         >>> sorted(Engine().stats())[:4]
-        ['events', 'ignored_ids', 'items', 'kernels']
+        ['cells', 'events', 'ignored_ids', 'items']
         """
         return self._core.stats()
 

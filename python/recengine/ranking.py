@@ -24,7 +24,7 @@ class Ranking:
     counts
         How many results are real: an int for one query, int64 ``(n,)`` for n queries.
     certified
-        True if the ranking is exact: no item that was left out scores higher.
+        True if the ranking is exact: no item that was left out scores higher. For n queries: all of them.
 
     Examples
     --------
@@ -74,7 +74,18 @@ class Ranking:
         return f"<table><thead><tr><th></th><th>item</th><th>score</th></tr></thead><tbody>{rows}</tbody></table>"
 
 
-def padded(ids: npt.NDArray[Any], scores: npt.NDArray[np.float32], counts: npt.NDArray[np.int64], k: int) -> Ranking:
+def single(ids: npt.NDArray[Any], scores: npt.NDArray[np.float32], certified: bool) -> Ranking:
+    """The ranking of one query."""
+    return Ranking(ids, scores, len(ids), certified)
+
+
+def padded(
+    ids: npt.NDArray[Any],
+    scores: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.int64],
+    certified: bool,
+    k: int,
+) -> Ranking:
     """The rankings of several queries, which follow one another in `ids` and `scores`, as rows of equal length."""
     shape = (len(counts), k)
     filled = np.arange(k) < counts[:, np.newaxis]
@@ -82,4 +93,4 @@ def padded(ids: npt.NDArray[Any], scores: npt.NDArray[np.float32], counts: npt.N
     out_scores = np.full(shape, -np.inf, dtype=np.float32)
     out_ids[filled] = ids
     out_scores[filled] = scores
-    return Ranking(out_ids, out_scores, counts)
+    return Ranking(out_ids, out_scores, counts, certified)

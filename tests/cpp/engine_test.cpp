@@ -442,7 +442,9 @@ void mixed_load() {
     check_rankings(engine.recommend_history(session.span(), options), options.k);
     check_rankings(engine.rank(Ids(Kind::kKind, {user}).front(), Ids(Kind::kKind, {5, 6, 7}).span()), 3);
     try {
-      check_rankings(engine.similar_items(Ids(Kind::kKind, {kChurned + round % kChurnedIds}).front(), 5), 5);
+      QueryOptions five;
+      five.k = 5;
+      check_rankings(engine.similar_items(Ids(Kind::kKind, {kChurned + round % kChurnedIds}).front(), five), 5);
     } catch (const UnknownId&) {
       // Removed, or not yet there.
     }

@@ -1,0 +1,74 @@
+// Filters and groups. Changes hold a writer's pin, so that no item is removed between being found and being in the set.
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "engine/engine.hpp"
+#include "storage/message.hpp"
+
+namespace recengine {
+
+namespace {
+
+[[noreturn]] void refuse_unknown(const FilterTerm& term) {
+  const bool group = term.op == FilterOp::kGroup;
+  throw UnknownId(message("unknown ", group ? "group " : "filter ", describe(Id{term.kind, term.number, term.text})));
+}
+
+[[noreturn]] void refuse_unknown_filter(std::string_view name) {
+  throw UnknownId(message("unknown filter '", name, "'"));
+}
+
+}  // namespace
+
+void Engine::set_filter(std::string_view name, const IdSpan& items) {
+  validate_id(name);
+  const auto pin = domain_.pin_writer();
+  filters_.set_filter(name, find_all(model_.items.ids, items, "item"));
+}
+
+void Engine::update_filter(std::string_view name, const IdSpan& add, const IdSpan& remove) {
+  const auto pin = domain_.pin_writer();
+  if (!filters_.has_filter(name)) refuse_unknown_filter(name);
+  check_kind(model_.items.ids, remove.kind, "item");
+  std::vector<Row> added = find_all(model_.items.ids, add, "item");
+  if (!filters_.update_filter(name, std::move(added), find_known(remove))) refuse_unknown_filter(name);
+}
+
+void Engine::remove_filter(std::string_view name) {
+  const auto pin = domain_.pin_writer();
+  if (!filters_.remove_filter(name)) refuse_unknown_filter(name);
+}
+
+void Engine::set_groups(const IdSpan& items, const IdSpan& labels) {
+  if (items.size != labels.size) {
+    throw std::invalid_argument(
+        message("items and values must be of equal length, not ", items.size, " and ", labels.size));
+  }
+  const auto pin = domain_.pin_writer();
+  check_ids(filters_.group_names(), labels, "group");
+  const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
+  filters_.set_groups(rows, labels);
+}
+
+Filter Engine::compile(const FilterExpression& filter) const {
+  const FilterTerm* unknown = nullptr;
+  std::optional<Filter> compiled = filters_.compile(filter, &unknown);
+  if (!compiled) refuse_unknown(*unknown);
+  return *std::move(compiled);
+}
+
+void Engine::check_filter(const FilterExpression& filter) {
+  const auto pin = domain_.pin_reader();
+  compile(filter);
+}
+
+std::vector<std::string> Engine::filter_names() {
+  const auto pin = domain_.pin_reader();
+  const std::vector<std::string_view> views = filters_.filter_names();
+  std::vector<std::string> names(views.begin(), views.end());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace recengine

@@ -1,0 +1,103 @@
+#include "retrieval/centres.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/kernels.hpp"
+#include "storage/parallel.hpp"
+#include "storage/random.hpp"
+
+namespace recengine {
+
+namespace {
+
+constexpr std::size_t kTile = 16;     // vectors that scan_many takes at once
+constexpr std::size_t kPiece = 1024;  // vectors between two looks at `stop`
+constexpr int kIterations = 6;        // later ones hardly move anything
+
+// -|c|^2 / 2: added to the inner product it orders centres by distance.
+std::vector<float> penalties(const Centres& centres) {
+  std::vector<float> out;
+  out.reserve(centres.size());
+  for (const float norm : centres.norms) out.push_back(-norm * norm / 2);
+  return out;
+}
+
+std::uint32_t highest(const float* scores, std::size_t count) {
+  return static_cast<std::uint32_t>(std::max_element(scores, scores + count) - scores);
+}
+
+// Distinct vectors to start from, by a partial shuffle.
+std::vector<std::size_t> draw_distinct(std::size_t count, std::size_t k, std::uint64_t seed) {
+  std::vector<std::size_t> order(count);
+  for (std::size_t i = 0; i < count; ++i) order[i] = i;
+  Random random(seed, 0);
+  for (std::size_t i = 0; i < k; ++i) {
+    std::swap(order[i], order[i + random.below(static_cast<std::uint32_t>(count - i))]);
+  }
+  order.resize(k);
+  return order;
+}
+
+}  // namespace
+
+void Centres::push(const float* centre) {
+  rows.insert(rows.end(), centre, centre + stride);
+  norms.push_back(std::sqrt(active_kernels().square_norm(centre, stride)));
+}
+
+void Centres::replace(std::size_t j, const float* centre) {
+  std::copy_n(centre, stride, rows.data() + j * stride);
+  norms[j] = std::sqrt(active_kernels().square_norm(centre, stride));
+}
+
+void nearest_centres(const Centres& centres, const float* vectors, std::size_t count, std::uint32_t* nearest) {
+  const std::vector<float> penalty = penalties(centres);
+  const std::size_t k = centres.size();
+  std::vector<float> scores(kTile * k);
+  for (std::size_t first = 0; first < count; first += kTile) {
+    const std::size_t tile = std::min(kTile, count - first);
+    active_kernels().scan_many(vectors + first * centres.stride, tile, centres.rows.data(), penalty.data(), k,
+                               centres.stride, scores.data(), k);
+    for (std::size_t v = 0; v < tile; ++v) nearest[first + v] = highest(scores.data() + v * k, k);
+  }
+}
+
+Centres k_means(const AlignedFloats& vectors, std::size_t stride, std::size_t k, std::uint64_t seed,
+                std::size_t threads, std::atomic<bool>& stop) {
+  const std::size_t count = vectors.size() / stride;
+  k = std::min(k, count);
+  const auto vector = [&](std::size_t v) { return vectors.data() + v * stride; };
+  Centres centres{stride, {}, {}};
+  for (const std::size_t v : draw_distinct(count, k, seed)) centres.push(vector(v));
+
+  std::vector<std::uint32_t> nearest(count);
+  for (int iteration = 0; iteration < kIterations && !stop.load(std::memory_order_relaxed); ++iteration) {
+    std::atomic<std::size_t> next{0};
+    run_parallel(threads, stop, [&](std::size_t) {
+      for (std::size_t first; (first = next.fetch_add(kPiece, std::memory_order_relaxed)) < count;) {
+        if (stop.load(std::memory_order_relaxed)) return;
+        nearest_centres(centres, vector(first), std::min(kPiece, count - first), nearest.data() + first);
+      }
+    });
+    if (stop.load(std::memory_order_relaxed)) break;
+    AlignedFloats sums(k * stride, 0.0f);
+    std::vector<std::size_t> sizes(k, 0);
+    for (std::size_t v = 0; v < count; ++v) {
+      active_kernels().add_scaled(sums.data() + nearest[v] * stride, vector(v), 1.0f, stride);
+      ++sizes[nearest[v]];
+    }
+    Centres moved{stride, {}, {}};
+    Random random(seed, static_cast<std::uint64_t>(iteration) + 1);
+    for (std::size_t j = 0; j < k; ++j) {
+      float* const sum = sums.data() + j * stride;
+      for (std::size_t d = 0; d < stride; ++d) sum[d] /= static_cast<float>(std::max<std::size_t>(sizes[j], 1));
+      // A centre without vectors starts again at one of them.
+      moved.push(sizes[j] > 0 ? sum : vector(random.below(static_cast<std::uint32_t>(count))));
+    }
+    centres = std::move(moved);
+  }
+  return centres;
+}
+
+}  // namespace recengine

@@ -1,0 +1,189 @@
+#include "retrieval/retriever.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "kernels/relaxed.hpp"
+#include "retrieval/flat.hpp"
+
+namespace recengine {
+
+namespace {
+
+constexpr std::size_t kSmall = 2048;         // rows: below, a scan in fp32 is as fast as anything
+constexpr std::uint64_t kTimed = 16;         // one query by cells in so many is timed
+constexpr std::uint64_t kSampled = 64;       // one uncertified answer in so many is compared with the exact one
+constexpr float kGatherNs = 20;              // a row that is scored by itself
+constexpr float kDefaultCellsNs = 50'000;    // a query by cells, before one was timed
+constexpr std::size_t kPendingLinks = 4096;  // rows that a query by graph scores beside it
+constexpr std::size_t kRelinkedRows = 1024;  // looked at in one step of the upkeep
+
+}  // namespace
+
+const char* name_of(Way way) {
+  switch (way) {
+    case Way::kAuto:
+      return "auto";
+    case Way::kFlat:
+      return "flat";
+    case Way::kGather:
+      return "gather";
+    case Way::kCells:
+      return "cells";
+    case Way::kGraph:
+      return "graph";
+  }
+  return "unknown";
+}
+
+Retriever::Retriever(EpochDomain& domain, EmbeddingTable& items)
+    : domain_(domain), items_(items), cells_(domain, items) {
+  items.attach([this](std::size_t rows) { graph_dirty_.reserve(rows); }, [](Row) {});
+  cells_.on_coded([this](Row row) {
+    if (graph_wanted_.load()) graph_dirty_.mark(row);  // seq_cst, see graph()
+  });
+}
+
+Way Retriever::choose(const Selection& selection, const std::vector<Row>* among,
+                      const RetrievalOptions& options) const {
+  if (among != nullptr) return Way::kGather;
+  if (options.way != Way::kAuto) return options.way;
+  if (items_.count() < kSmall) return Way::kFlat;
+  if (selection.filter == nullptr) return Way::kCells;
+  // A filter lowers the threshold, so that bounds prune less: by cells, time grows about as the root of what it leaves.
+  const auto rows = static_cast<float>(items_.size());
+  const auto matching = static_cast<float>(std::max<std::size_t>(selection.filter->count(items_), 1));
+  const float timed = cells_ns_.load(std::memory_order_relaxed);
+  const float by_cells = (timed > 0 ? timed : kDefaultCellsNs) * std::sqrt(rows / matching);
+  return matching * kGatherNs < by_cells ? Way::kGather : Way::kCells;
+}
+
+RetrievalReport Retriever::search(const float* query, const Selection& selection, const std::vector<Row>* among,
+                                  const RetrievalOptions& options, TopK<float>& top) {
+  using Clock = std::chrono::steady_clock;
+  RetrievalReport report;
+  report.way = choose(selection, among, options);
+  switch (report.way) {
+    case Way::kGather:
+      if (among != nullptr) {
+        scan_gather(items_, query, *among, selection, top);
+      } else {
+        scan_flat(items_, query, selection, top);
+      }
+      break;
+    case Way::kAuto:
+    case Way::kFlat:
+      if (items_.count() < kSmall) {
+        scan_flat(items_, query, selection, top);
+        report.search.scored = items_.size();
+      } else {
+        report.search = cells_.scan(query, selection, top);
+      }
+      break;
+    case Way::kCells: {
+      const bool timed = selection.filter == nullptr && options.most == CellIndex::kAllCells &&
+                         queries_.fetch_add(1, std::memory_order_relaxed) % kTimed == 0;
+      const auto start = timed ? Clock::now() : Clock::time_point{};
+      report.search = cells_.search(query, selection, options.most, top);
+      if (timed) {
+        const auto ns = std::chrono::duration<float, std::nano>(Clock::now() - start).count();
+        const float old = cells_ns_.load(std::memory_order_relaxed);
+        cells_ns_.store(old > 0 ? old + (ns - old) / 8 : ns, std::memory_order_relaxed);
+      }
+      break;
+    }
+    case Way::kGraph:
+      search_graph(query, selection, options.most, top, report.search);
+      break;
+  }
+  if (!report.search.certified) sample_recall(query, selection, top);
+  return report;
+}
+
+// Built by whoever asks first; the others wait for it.
+Graph& Retriever::graph() {
+  // Acquire: the graph is complete.
+  if (Graph* const built = graph_.load(std::memory_order_acquire)) return *built;
+  const std::lock_guard lock(graph_mutex_);
+  if (graph_storage_ == nullptr) {
+    auto fresh = std::make_unique<Graph>(items_, GraphOptions{});
+    // seq_cst, as the marks: rows written from now on are marked.
+    graph_wanted_.store(true);
+    fresh->build(1);
+    fresh->audit();  // equal rows may have been left unreachable
+    graph_storage_ = std::move(fresh);
+    // Release: with all its links.
+    graph_.store(graph_storage_.get(), std::memory_order_release);
+  }
+  return *graph_storage_;
+}
+
+void Retriever::search_graph(const float* query, const Selection& selection, std::size_t ef, TopK<float>& top,
+                             SearchReport& report) {
+  report.certified = false;
+  const Graph& links = graph();
+  if (items_.dirty.any()) cells_.follow();
+  TopK<float> linked = top;
+  links.search(query, std::clamp(ef, std::max<std::size_t>(top.k(), 1), Graph::kMaxEf), selection, linked);
+  // Rows that were written since they were linked, each of which may also have been met.
+  std::vector<Row> pending;
+  graph_dirty_.for_each_pending([&pending](Row row) {
+    if (pending.size() < kPendingLinks) pending.push_back(row);
+  });
+  std::vector<Scored<float>> found = linked.take_sorted();
+  for (const auto& [score, row] : found) std::erase(pending, row);
+  std::sort(pending.begin(), pending.end());
+  pending.erase(std::unique(pending.begin(), pending.end()), pending.end());
+  scan_gather(items_, query, pending, selection, top);
+  for (const auto& [score, row] : found) top.push(score, row);
+  report.pending = pending.size();
+}
+
+bool Retriever::maintain_graph() {
+  Graph* const links = graph_.load(std::memory_order_acquire);  // acquire: complete
+  const std::unique_lock lock(graph_mutex_, std::try_to_lock);
+  if (links == nullptr || !lock.owns_lock()) return false;
+  const auto pin = domain_.pin_reader();
+  graph_dirty_.take([&](Row row) {
+    if (items_.is_live(row) && !links->update(row) && !links->contains(row)) links->insert(row);
+  });
+  return links->relink_drifted(kRelinkedRows) > 0;
+}
+
+bool Retriever::maintain(std::size_t threads, std::atomic<bool>& stop) {
+  const bool cells = cells_.maintain(threads, stop);
+  return maintain_graph() || cells;
+}
+
+void Retriever::forget(std::span<const Row> rows) {
+  Graph* const links = graph_.load(std::memory_order_acquire);  // acquire: complete
+  if (links == nullptr) return;
+  for (const Row row : rows) links->remove(row);
+}
+
+std::size_t Retriever::memory_bytes() const {
+  const Graph* const links = graph_.load(std::memory_order_acquire);  // acquire: complete
+  return cells_.memory_bytes() + graph_dirty_.memory_bytes() + (links == nullptr ? 0 : links->memory_bytes());
+}
+
+// Against the exact answer, now: on a table that is being learned the two are not of quite the same rows.
+void Retriever::sample_recall(const float* query, const Selection& selection, const TopK<float>& found) {
+  if (uncertified_.fetch_add(1, std::memory_order_relaxed) % kSampled != 0) return;
+  TopK<float> exact(found.k()), copy = found;
+  cells_.search(query, selection, CellIndex::kAllCells, exact);
+  std::vector<Row> rows;
+  for (const auto& [score, row] : copy.take_sorted()) rows.push_back(row);
+  const auto best = exact.take_sorted();
+  if (best.empty()) return;
+  std::size_t hits = 0;
+  for (const auto& [score, row] : best) hits += std::find(rows.begin(), rows.end(), row) != rows.end() ? 1 : 0;
+  recalls_.fetch_add(static_cast<double>(hits) / static_cast<double>(best.size()), std::memory_order_relaxed);
+  samples_.fetch_add(1, std::memory_order_relaxed);
+}
+
+double Retriever::sampled_recall() const {
+  return recalls_.load(std::memory_order_relaxed) / static_cast<double>(samples_.load(std::memory_order_relaxed));
+}
+
+}  // namespace recengine

@@ -1,0 +1,85 @@
+// Retriever: one entrance to the ways of finding the best items, and the planner that chooses between them.
+//
+//   flat    every row: in fp32 where they are few, else by int8 codes and then in fp32. Certified.
+//   gather  only the rows that a filter or a list of candidates leaves. Certified.
+//   cells   bounded cells (cell_index.hpp). Certified, unless their number is capped.
+//   graph   a navigable graph (graph.hpp). Never certified; built when it is first asked for.
+// `auto` takes the certified way that costs least by what earlier queries took.
+//
+// Thread safety: every method from any thread; `search` under a pin.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "retrieval/cell_index.hpp"
+#include "retrieval/graph.hpp"
+#include "retrieval/selection.hpp"
+#include "retrieval/top_k.hpp"
+
+namespace recengine {
+
+enum class Way : std::uint8_t { kAuto, kFlat, kGather, kCells, kGraph };
+const char* name_of(Way way);
+
+struct RetrievalOptions {
+  Way way = Way::kAuto;
+  std::size_t most = CellIndex::kAllCells;  // cells: clusters visited; graph: candidates kept (ef)
+};
+
+struct RetrievalReport {
+  Way way = Way::kFlat;
+  SearchReport search;
+};
+
+class Retriever {
+ public:
+  Retriever(EpochDomain& domain, EmbeddingTable& items);
+
+  // The best of the selection, or of `among`, into `top`.
+  RetrievalReport search(const float* query, const Selection& selection, const std::vector<Row>* among,
+                         const RetrievalOptions& options, TopK<float>& top);
+
+  // The way a query would go. REQUIRES: this thread is pinned.
+  Way choose(const Selection& selection, const std::vector<Row>* among, const RetrievalOptions& options) const;
+
+  // Upkeep in steps. True if there may be more to do.
+  bool maintain(std::size_t threads, std::atomic<bool>& stop);
+  // The slots are about to be recycled. REQUIRES: writers are paused.
+  void forget(std::span<const Row> rows);
+
+  std::size_t num_clusters() const { return cells_.num_clusters(); }
+  std::size_t memory_bytes() const;
+  // Mean recall of the answers that were not certified, of those that were sampled; NaN if none was.
+  double sampled_recall() const;
+  std::uint64_t samples() const { return samples_.load(std::memory_order_relaxed); }
+
+ private:
+  Graph& graph();
+  bool maintain_graph();
+  void search_graph(const float* query, const Selection& selection, std::size_t ef, TopK<float>& top,
+                    SearchReport& report);
+  void sample_recall(const float* query, const Selection& selection, const TopK<float>& found);
+
+  EpochDomain& domain_;
+  EmbeddingTable& items_;
+  CellIndex cells_;
+  std::mutex graph_mutex_;  // building, and taking from graph_dirty_
+  std::unique_ptr<Graph> graph_storage_;
+  std::atomic<Graph*> graph_{nullptr};
+  std::atomic<bool> graph_wanted_{false};  // set before the graph is built
+  DirtyRows graph_dirty_;                  // rows coded anew since they were linked
+  // Figures; relaxed accesses, they order nothing.
+  mutable std::atomic<std::uint64_t> queries_{0};
+  std::atomic<float> cells_ns_{0};  // a query by cells without a filter, lately; 0: none yet
+  std::atomic<std::uint64_t> uncertified_{0}, samples_{0};
+  std::atomic<double> recalls_{0};
+};
+
+}  // namespace recengine

@@ -1,0 +1,273 @@
+// CellIndex against the fp32 scan of every row: the same rows, the same scores to the bit, on tables of many shapes,
+// through drift, insertion, removal and upkeep; and beside learners.
+#include "retrieval/cell_index.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "check.hpp"
+#include "kernels/relaxed.hpp"
+#include "retrieval/flat.hpp"
+
+namespace recengine {
+namespace {
+
+enum class Shape { kGaussian, kSkewed, kClustered, kEqualNorms, kDuplicates, kZeros, kHuge, kOpposed };
+constexpr Shape kShapes[] = {Shape::kGaussian,   Shape::kSkewed, Shape::kClustered, Shape::kEqualNorms,
+                             Shape::kDuplicates, Shape::kZeros,  Shape::kHuge,      Shape::kOpposed};
+
+// A table and its index, and rows made for them.
+class Fixture {
+ public:
+  Fixture(std::size_t dim, Shape shape, unsigned seed)
+      : items(domain, dim, {seed, 0.0f}), index(domain, items), shape_(shape), random_(seed) {}
+
+  AlignedFloats draw() {
+    AlignedFloats row(items.stride(), 0.0f);
+    const std::size_t dim = items.dim();
+    for (std::size_t d = 0; d < dim; ++d) row[d] = normal_(random_);
+    float scale = 1;
+    if (shape_ == Shape::kSkewed) scale = std::exp(1.5f * normal_(random_));
+    if (shape_ == Shape::kHuge) scale = random_() % 5 == 0 ? 1e14f : 1e-30f;
+    if (shape_ == Shape::kZeros) scale = random_() % 3 == 0 ? 1.0f : 0.0f;
+    if (shape_ == Shape::kEqualNorms) {
+      float square = 0;
+      for (std::size_t d = 0; d < dim; ++d) square += row[d] * row[d];
+      scale = square > 0 ? 1 / std::sqrt(square) : 0.0f;
+    }
+    if (shape_ == Shape::kClustered || shape_ == Shape::kDuplicates) {
+      std::mt19937 centre(random_() % 20);
+      const float noise = shape_ == Shape::kDuplicates ? 0.0f : 0.1f;
+      for (std::size_t d = 0; d < dim; ++d) row[d] = normal_(centre) + noise * row[d];
+    }
+    if (shape_ == Shape::kOpposed) {  // the best of one direction is the worst of the other
+      for (std::size_t d = 1; d < dim; ++d) row[d] *= 1e-3f;
+    }
+    for (std::size_t d = 0; d < dim; ++d) row[d] *= scale;
+    return row;
+  }
+
+  void write(std::int64_t id, const AlignedFloats& values, float bias) {
+    const auto pin = domain.pin_writer();
+    const Row row = items.find_or_insert(id);
+    active_kernels().store(items.rows.row(row), values.data(), items.stride());
+    store_relaxed(&items.bias[row], bias);
+    full_fence();
+    items.dirty.mark(row);
+  }
+  void write(std::int64_t id) { write(id, draw(), with_biases && random_() % 2 == 0 ? 3 * normal_(random_) : 0.0f); }
+  void fill(std::int64_t count) {
+    for (std::int64_t id = 0; id < count; ++id) write(id);
+  }
+  void remove(std::int64_t id) {
+    const auto pause = domain.pause_writers();
+    const Row row = items.erase(id);
+    if (row != kNoRow) items.recycle(row);
+  }
+  void maintain() {
+    std::atomic<bool> stop{false};
+    for (int step = 0; step < 100 && index.maintain(2, stop); ++step) {
+    }
+  }
+
+  SearchReport check(std::size_t k, const Selection& selection = {}) {
+    const auto pin = domain.pin_reader();
+    const AlignedFloats query = draw();
+    TopK<float> exact(k), found(k);
+    scan_flat(items, query.data(), selection, exact);
+    const SearchReport report = index.search(query.data(), selection, CellIndex::kAllCells, found);
+    CHECK(report.certified);
+    const auto expected = exact.take_sorted(), result = found.take_sorted();
+    CHECK(expected.size() == result.size());
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      CHECK(result[i].row == expected[i].row && result[i].score == expected[i].score);
+    }
+    return report;
+  }
+
+  bool with_biases = true;
+  EpochDomain domain;
+  EmbeddingTable items;
+  CellIndex index;
+
+ private:
+  const Shape shape_;
+  std::mt19937 random_;
+  std::normal_distribution<float> normal_;
+};
+
+void equals_the_scan() {
+  unsigned seed = 0;
+  for (const Shape shape : kShapes) {
+    for (const std::size_t dim : {1u, 7u, 16u, 64u, 130u}) {
+      for (const std::int64_t count : {1, 5, 17, 300, 4500}) {
+        if (count == 4500 && dim != 16 && dim != 64) continue;
+        Fixture table(dim, shape, ++seed);
+        table.with_biases = seed % 2 == 0;
+        table.fill(count);
+        for (const std::size_t k : {std::size_t{0}, std::size_t{1}, std::size_t{10}, std::size_t{400}}) table.check(k);
+        table.maintain();
+        CHECK((count >= 4096) == (table.index.num_clusters() > 0));
+        for (int query = 0; query < 10; ++query) table.check(10);
+        table.check(1);
+        table.check(8000);
+      }
+    }
+  }
+}
+
+void stays_exact_through_change() {
+  for (const Shape shape : {Shape::kGaussian, Shape::kSkewed, Shape::kClustered}) {
+    Fixture table(24, shape, 77);
+    table.fill(5000);
+    table.maintain();
+    std::mt19937 random(5);
+    std::int64_t next = 5000;
+    for (int round = 0; round < 15; ++round) {
+      for (int change = 0; change < 200; ++change) {
+        const auto id = static_cast<std::int64_t>(random() % static_cast<unsigned>(next));
+        switch (random() % 4) {
+          case 0:
+            table.remove(id);
+            break;
+          case 1:
+            table.write(next++);
+            break;
+          default:
+            table.write(id);  // moved somewhere else altogether, or back again
+        }
+      }
+      for (int query = 0; query < 5; ++query) table.check(20);
+      if (round % 7 == 6) table.maintain();
+    }
+  }
+}
+
+// Removals and clusters of very uneven size: what is emptied is merged, what is crowded is split, and nothing is lost.
+void splits_and_merges() {
+  Fixture table(16, Shape::kClustered, 9);
+  table.fill(12000);
+  table.maintain();
+  for (std::int64_t id = 0; id < 12000; ++id) {
+    if (id % 16 != 0) table.remove(id);
+  }
+  table.maintain();
+  for (int query = 0; query < 10; ++query) table.check(10);
+  for (std::int64_t id = 12000; id < 32000; ++id) table.write(id);
+  for (int query = 0; query < 3; ++query) table.check(10);
+  table.maintain();
+  for (int query = 0; query < 10; ++query) table.check(10);
+  CHECK(table.index.num_clusters() > 60);
+}
+
+void visits_few_clusters_where_it_can() {
+  Fixture table(64, Shape::kClustered, 3);
+  table.with_biases = false;
+  table.fill(12000);
+  table.maintain();
+  for (int query = 0; query < 20; ++query) {
+    const SearchReport report = table.check(10);
+    CHECK(report.visited < report.cells / 2);
+    CHECK(report.screened < 6000);
+  }
+}
+
+void says_what_it_left_out() {
+  Fixture table(32, Shape::kEqualNorms, 4);
+  table.fill(10000);
+  table.maintain();
+  const auto pin = table.domain.pin_reader();
+  std::size_t uncertified = 0;
+  for (int query = 0; query < 50; ++query) {
+    const AlignedFloats x = table.draw();
+    TopK<float> few(10), all(10);
+    const SearchReport report = table.index.search(x.data(), {}, 2, few);
+    CHECK(report.visited <= 2);
+    table.index.search(x.data(), {}, CellIndex::kAllCells, all);
+    const auto capped = few.take_sorted(), exact = all.take_sorted();
+    CHECK(capped.size() == 10);
+    const bool same = std::equal(capped.begin(), capped.end(), exact.begin(),
+                                 [](const auto& a, const auto& b) { return a.row == b.row && a.score == b.score; });
+    CHECK(same || !report.certified);
+    uncertified += report.certified ? 0 : 1;
+  }
+  CHECK(uncertified > 0);
+}
+
+// Writers, queries and upkeep at once. Each thread that has written a row finds it at once where it now is the best;
+// when all have stopped, every answer is exact.
+void stress() {
+  Fixture table(16, Shape::kSkewed, 6);
+  table.fill(6000);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (unsigned writer = 0; writer < 2; ++writer) {
+    threads.emplace_back([&, writer] {
+      std::mt19937 random(writer);
+      std::normal_distribution<float> normal;
+      AlignedFloats row(16), query(16);
+      for (int round = 0; round < 600; ++round) {
+        for (float& value : row) value = normal(random);
+        const auto id = static_cast<std::int64_t>(random() % 5000 * 2 + writer);
+        const float bias = 1e6f + static_cast<float>(round);
+        table.write(id, row, bias);
+        {
+          const auto pin = table.domain.pin_reader();
+          TopK<float> top(8);  // the other writer's may be better, and change during the scan
+          for (float& value : query) value = normal(random);
+          table.index.search(query.data(), {}, CellIndex::kAllCells, top);
+          bool found = false;
+          const Row mine = table.items.ids.find(id);
+          for (const auto& [score, found_row] : top.take_sorted()) found |= found_row == mine;
+          CHECK(found);
+        }
+        table.write(id, row, 0.0f);
+      }
+    });
+  }
+  threads.emplace_back([&] {
+    while (!stop.load()) table.index.maintain(1, stop);
+  });
+  threads.emplace_back([&] {
+    std::mt19937 random(99);
+    while (!stop.load()) {
+      AlignedFloats query(16, 0.0f);
+      for (float& value : query) value = static_cast<float>(random() % 100) - 50;
+      const auto pin = table.domain.pin_reader();
+      TopK<float> top(20);
+      table.index.search(query.data(), {}, CellIndex::kAllCells, top);
+      auto best = top.take_sorted();
+      std::sort(best.begin(), best.end(), [](const auto& a, const auto& b) { return a.row < b.row; });
+      for (std::size_t i = 1; i < best.size(); ++i) CHECK(best[i - 1].row != best[i].row);
+      CHECK(best.size() == 20);
+    }
+  });
+  threads[0].join();
+  threads[1].join();
+  stop.store(true);
+  threads[2].join();
+  threads[3].join();
+  for (int query = 0; query < 50; ++query) table.check(10);
+  table.maintain();
+  for (int query = 0; query < 50; ++query) table.check(10);
+}
+
+}  // namespace
+}  // namespace recengine
+
+int main() {
+  using namespace recengine;
+  equals_the_scan();
+  stays_exact_through_change();
+  splits_and_merges();
+  visits_few_clusters_where_it_can();
+  says_what_it_left_out();
+  stress();
+  std::printf("ok\n");
+}
