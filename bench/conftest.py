@@ -2,6 +2,7 @@
 
     pip install ".[bench]"
     RECENGINE_DATA=DIR pytest bench         # everything; without RECENGINE_DATA only the synthetic data
+    pytest bench --million                  # with graphs over a million rows, which take minutes to build
     pytest bench --small                    # a smoke test of the benchmarks themselves; its figures mean nothing
 
 No benchmark asserts a time. Those with a bar say in the table at the end whether it was met.
@@ -18,6 +19,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest
 from bench import figures
 from bench import pairs as data
+from bench.catalogues import Catalogues
 from pytest_benchmark.fixture import BenchmarkFixture
 
 TABLE = pytest.StashKey[list[figures.Figure]]()
@@ -25,6 +27,18 @@ TABLE = pytest.StashKey[list[figures.Figure]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--small", action="store_true", help="tiny data and few rounds: only checks that it all runs")
+    parser.addoption("--million", action="store_true", help="with graphs over a million rows: minutes of building")
+
+
+def data_folder() -> Path | None:
+    """Where Gowalla's pairs are, if they are there."""
+    folder = os.environ.get("RECENGINE_DATA")
+    return Path(folder) if folder and Path(folder, "gowalla_train.parquet").is_file() else None
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    made = data_folder() is None or config.getoption("--small")
+    return f"factors: {'made' if made else 'of models trained on Gowalla'}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,10 +69,16 @@ def pairs(request: pytest.FixtureRequest, small: bool) -> data.Pairs:
     if request.param == "synthetic":
         made: data.Pairs = request.getfixturevalue("synthetic")
         return made
-    folder = os.environ.get("RECENGINE_DATA")
-    if not folder or not Path(folder, "gowalla_train.parquet").is_file():
+    folder = data_folder()
+    if folder is None:
         pytest.skip("set RECENGINE_DATA to a folder that holds gowalla_train.parquet")
-    return data.gowalla(Path(folder), 0.01 if small else 1.0)
+    return data.gowalla(folder, 0.01 if small else 1.0)
+
+
+@pytest.fixture(scope="session")
+def catalogues(small: bool) -> Catalogues:
+    """Factors of models and what is built over them; made factors where RECENGINE_DATA holds no data."""
+    return Catalogues(data_folder(), small)
 
 
 @pytest.fixture
