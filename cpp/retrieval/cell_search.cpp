@@ -11,7 +11,8 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kGroup = 4;            // blocks screened with one threshold
+constexpr std::size_t kGroup = 16;           // blocks screened with one threshold
+constexpr std::size_t kEarly = 1024;         // rows screened while the threshold still rises fast
 constexpr std::size_t kPromising = 12;       // clusters visited by promise before the others are looked through
 constexpr std::size_t kAhead = 2;            // cells between fetching and visiting one
 constexpr std::size_t kCellsPerCheck = 256;  // between two looks at the interrupt
@@ -28,7 +29,7 @@ struct CellIndex::Search {
     AlignedFloats dots, bounds, promises;
     std::vector<signed char> codes;
     std::vector<Row> pending;
-    std::vector<Scored<float>> order;
+    std::vector<Row> order;  // cells
   };
   static Scratch& scratch() {
     thread_local Scratch memory;
@@ -94,10 +95,17 @@ struct CellIndex::Search {
 
   void visit(const Cell& cell, float most_bias) {
     const std::size_t blocks = (cell.size() + kBlockRows - 1) / kBlockRows;
-    for (std::size_t first = 0; first < blocks; first += kGroup) {
-      // Rows behind are no longer; an error is at most about as long as its row. (False for a NaN.)
-      if (cell.block_norm(first) * (code.norm + 2.1f * slack) + most_bias + bias_slack < top.threshold()) return;
-      visit_group(cell, first, std::min(kGroup, blocks - first));
+    const float reach = code.norm + 2.1f * slack;  // an error is at most about as long as its row
+    for (std::size_t first = 0, count = 0; first < blocks; first += count) {
+      // Small groups until the threshold has risen; of a cell, only what it leaves: rows behind are no longer than
+      // these.
+      const std::size_t most = std::min(report.screened < kEarly ? kGroup / 4 : kGroup, blocks - first);
+      const float threshold = top.threshold();
+      for (count = 0; count < most; ++count) {
+        if (cell.block_norm(first + count) * reach + most_bias + bias_slack < threshold) break;  // not for a NaN
+      }
+      if (count == 0) return;
+      visit_group(cell, first, count);
     }
   }
 
@@ -142,7 +150,7 @@ struct CellIndex::Search {
 
   // A cell's memory lies two dependent loads away.
   void prefetch_cells(std::size_t i) const {
-    const auto cell = [this](std::size_t at) { return directory.cell(memory.order[at].row); };
+    const auto cell = [this](std::size_t at) { return directory.cell(memory.order[at]); };
     if (i + 2 * kAhead < memory.order.size()) __builtin_prefetch(cell(i + 2 * kAhead));
     if (i + kAhead < memory.order.size()) cell(i + kAhead)->prefetch();
   }
@@ -154,32 +162,37 @@ struct CellIndex::Search {
     if (report.visited % kCellsPerCheck == 0) check_interrupt();
   }
 
-  // The most promising clusters first, then all others that still reach the threshold, again in order of promise.
+  // Clusters that may hold the threshold's rows first: the most promising, in order; then all that promise to reach it;
+  // then all that can. (Sorting them all takes longer than visiting some in vain.)
   void visit_clusters(std::size_t most) {
     const std::size_t clusters = directory.num_centres();
-    TopK<float> promising(std::min(kPromising, most));
+    TopK<float> promising(most == kAllCells ? kPromising : std::min(most, clusters));
     for (std::size_t j = 0; j < clusters; ++j) {
       if (memory.promises[j] >= promising.threshold()) promising.push(memory.promises[j], static_cast<Row>(j));
     }
-    memory.order = promising.take_sorted();
-    for (std::size_t i = 0; i < memory.order.size(); ++i) {
-      prefetch_cells(i);
-      if (reaches(memory.order[i].row)) visit_cell(memory.order[i].row);
-    }
     memory.order.clear();
+    for (const auto& [promise, j] : promising.take_sorted()) memory.order.push_back(j);
+    visit_in_order();
+    const float threshold = top.threshold();
+    memory.order.resize(clusters);
+    std::size_t size = 0;
     for (std::size_t j = 0; j < clusters; ++j) {
-      if (reaches(j)) memory.order.push_back({memory.promises[j], static_cast<Row>(j)});
+      memory.order[size] = static_cast<Row>(j);  // kept or written over: there are thousands, and most are not reached
+      size += reaches(j) ? 1 : 0;
     }
-    std::sort(memory.order.begin(), memory.order.end());
+    memory.order.resize(size);
+    if (most != kAllCells && size > 0) {
+      report.certified = false;
+      return;
+    }
+    std::partition(memory.order.begin(), memory.order.end(), [&](Row j) { return memory.promises[j] >= threshold; });
+    visit_in_order();
+  }
+
+  void visit_in_order() {
     for (std::size_t i = 0; i < memory.order.size(); ++i) {
       prefetch_cells(i);
-      const std::size_t j = memory.order[i].row;
-      if (!reaches(j)) continue;
-      if (report.visited >= most) {
-        report.certified = false;
-        return;
-      }
-      visit_cell(j);
+      if (reaches(memory.order[i])) visit_cell(memory.order[i]);
     }
   }
 
