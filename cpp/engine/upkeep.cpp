@@ -1,5 +1,11 @@
 #include "engine/upkeep.hpp"
 
+#if defined(__linux__)
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <chrono>
 #include <exception>
 #include <system_error>
@@ -11,6 +17,14 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kRest = std::chrono::milliseconds(50);
 constexpr int kIdleShare = 4;  // rests so many times as long as it worked
+
+// Learners and queries come first where there are fewer processors than threads. Where it is refused, they share.
+void lower_priority() {
+#if defined(__linux__)
+  constexpr int kNice = 10;
+  static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice));
+#endif
+}
 
 }  // namespace
 
@@ -35,6 +49,7 @@ void Upkeep::start() {
 }
 
 void Upkeep::run() {
+  lower_priority();
   std::unique_lock lock(mutex_);
   auto rest = Clock::duration(kRest);
   while (!stopping_.wait_for(lock, rest, [this] { return stop_.load(); })) {

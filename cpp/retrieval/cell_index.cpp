@@ -25,9 +25,9 @@ CellIndex::~CellIndex() {
   delete last;
 }
 
-void CellIndex::follow() {
+void CellIndex::follow(std::size_t most) {
   const std::unique_lock lock(lock_, std::try_to_lock);
-  if (lock.owns_lock()) follow_locked();
+  if (lock.owns_lock()) follow_locked(most);
 }
 
 // A query scores a few pending rows itself, in less time than they take to code.
@@ -38,8 +38,8 @@ void CellIndex::follow_many() {
   if (pending > kFew) follow();
 }
 
-void CellIndex::follow_locked() {
-  items_.dirty.take([this](Row row) {
+void CellIndex::follow_locked(std::size_t most) {
+  const auto follow_row = [this](Row row) {
     // Relaxed: only the holder of the lock changes it.
     Directory& now = *directory_.load(std::memory_order_relaxed);
     if (locates(now.cells(), row)) {
@@ -49,7 +49,8 @@ void CellIndex::follow_locked() {
     }
     if (rebuilding_) rewritten_.mark(row);
     on_coded_(row);
-  });
+  };
+  items_.dirty.take(follow_row, most);
 }
 
 bool CellIndex::locates(std::span<Cell* const> cells, Row row) const {

@@ -64,8 +64,8 @@ class CellIndex {
   // The same by the codes of all rows, without bounds of clusters.
   SearchReport scan(const float* query, const Selection& selection, TopK<float>& top);
 
-  // Codes the pending rows, unless somebody else is at it.
-  void follow();
+  // Codes the pending rows, or about `most` of them, unless somebody else is at it.
+  void follow(std::size_t most = kAllCells);
   // Called for each row that was coded, while it is still pending. REQUIRES: before the first row.
   void on_coded(std::function<void(Row)> coded) { on_coded_ = std::move(coded); }
 
@@ -88,7 +88,7 @@ class CellIndex {
 
   void follow_many();
   // GUARDED_BY(lock_)
-  void follow_locked();
+  void follow_locked(std::size_t most = kAllCells);
   void code(Directory& directory, Row row);
   void append(Row row);
   void append_to(Directory& directory, std::size_t cell, Row row);

@@ -15,6 +15,8 @@ constexpr std::size_t kSmall = 2048;         // rows: below, a scan in fp32 is a
 constexpr std::uint64_t kTimed = 16;         // one query by cells in so many is timed
 constexpr std::uint64_t kSampled = 64;       // one uncertified answer in so many is compared with the exact one
 constexpr float kGatherNs = 20;              // a row that is scored by itself
+constexpr float kScanNs = 4;                 // a row of a scan in fp32
+constexpr float kCodeNs = 150;               // a row that is coded
 constexpr float kDefaultCellsNs = 50'000;    // a query by cells, before one was timed
 constexpr std::size_t kPendingLinks = 4096;  // rows that a query by graph scores beside it
 constexpr std::size_t kRelinkedRows = 1024;  // looked at in one step of the upkeep
@@ -49,7 +51,7 @@ Way Retriever::choose(const Selection& selection, const std::vector<Row>* among,
                       const RetrievalOptions& options) const {
   if (among != nullptr) return Way::kGather;
   if (options.way != Way::kAuto) return options.way;
-  if (items_.count() < kSmall) return Way::kFlat;
+  if (items_.count() < kSmall || is_restless()) return Way::kFlat;
   if (selection.filter == nullptr) return Way::kCells;
   // A filter lowers the threshold, so that bounds prune less: by cells, time grows about as the root of what it leaves.
   const auto rows = static_cast<float>(items_.size());
@@ -57,6 +59,11 @@ Way Retriever::choose(const Selection& selection, const std::vector<Row>* among,
   const float timed = cells_ns_.load(std::memory_order_relaxed);
   const float by_cells = (timed > 0 ? timed : kDefaultCellsNs) * std::sqrt(rows / matching);
   return matching * kGatherNs < by_cells ? Way::kGather : Way::kCells;
+}
+
+// Coding what is marked would take half as long as a scan in fp32, and more will be marked by then.
+bool Retriever::is_restless() const {
+  return static_cast<float>(items_.dirty.count()) * kCodeNs > static_cast<float>(items_.count()) * kScanNs / 2;
 }
 
 RetrievalReport Retriever::search(const float* query, const Selection& selection, const std::vector<Row>* among,
@@ -74,9 +81,11 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
       break;
     case Way::kAuto:
     case Way::kFlat:
-      if (items_.count() < kSmall) {
+      if (const bool small = items_.count() < kSmall; small || is_restless()) {
         scan_flat(items_, query, selection, top);
         report.search.scored = items_.size();
+        // A little, so that it ends when the writing does: a quarter of what the scan took.
+        if (!small) cells_.follow(static_cast<std::size_t>(static_cast<float>(items_.count()) * kScanNs / kCodeNs / 4));
       } else {
         report.search = cells_.scan(query, selection, top);
       }

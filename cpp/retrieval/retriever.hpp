@@ -49,6 +49,9 @@ class Retriever {
   // The way a query would go. REQUIRES: this thread is pinned.
   Way choose(const Selection& selection, const std::vector<Row>* among, const RetrievalOptions& options) const;
 
+  // Whether rows are written faster than they can be coded: then nothing that is derived from them pays.
+  bool is_restless() const;
+
   // Upkeep in steps. True if there may be more to do.
   bool maintain(std::size_t threads, std::atomic<bool>& stop);
   // The slots are about to be recycled. REQUIRES: writers are paused.

@@ -41,13 +41,15 @@ class DirtyRows {
     if ((summary.load() & summary_bit) == 0) summary.fetch_or(summary_bit);
   }
 
-  // Calls derive(row) for each marked row, with the mark cleared before. Rows marked meanwhile may be left.
+  // Calls derive(row) for each marked row, with the mark cleared before, and stops once it were `most` or more. Rows
+  // marked meanwhile may be left.
   template <class Derive>
-  void take(Derive derive) {
+  void take(Derive derive, std::size_t most = ~std::size_t{0}) {
     const std::size_t count = num_summaries_.load(std::memory_order_acquire);
-    for (std::size_t s = 0; s < count; ++s) {
-      for (std::uint64_t left = summaries_[s].load(); left != 0; left &= left - 1) {
-        take_word(s * 64 + static_cast<std::size_t>(std::countr_zero(left)), derive);
+    std::size_t taken = 0;
+    for (std::size_t s = 0; s < count && taken < most; ++s) {
+      for (std::uint64_t left = summaries_[s].load(); left != 0 && taken < most; left &= left - 1) {
+        taken += take_word(s * 64 + static_cast<std::size_t>(std::countr_zero(left)), derive);
       }
     }
     taking_.store(kNoWord);
@@ -66,6 +68,19 @@ class DirtyRows {
     // After the marks: of a word whose marks or summary were cleared before we looked, this one says so, or it is done.
     const std::size_t word = taking_.load();
     if (word != kNoWord) visit_bits(word, words_[word].load() | taken_[word].load(), visit);
+  }
+
+  // How many are marked, about.
+  std::size_t count() const {
+    std::size_t marked = 0;
+    const std::size_t summaries = num_summaries_.load(std::memory_order_acquire);
+    for (std::size_t s = 0; s < summaries; ++s) {
+      for (std::uint64_t left = summaries_[s].load(); left != 0; left &= left - 1) {
+        const std::size_t word = s * 64 + static_cast<std::size_t>(std::countr_zero(left));
+        marked += static_cast<std::size_t>(std::popcount(words_[word].load()));
+      }
+    }
+    return marked;
   }
 
   bool any() const {
@@ -90,7 +105,7 @@ class DirtyRows {
   // For a reader each mark is visible in words_ or taken_ until its row is derived: it is copied before it is cleared,
   // and `taking_` names the word before its summary goes.
   template <class Derive>
-  void take_word(std::size_t index, Derive& derive) {
+  std::size_t take_word(std::size_t index, Derive& derive) {
     std::atomic<std::uint64_t>& word = words_[index];
     std::atomic<std::uint64_t>& summary = summaries_[index / 64];
     const std::uint64_t summary_bit = std::uint64_t{1} << (index % 64);
@@ -109,6 +124,7 @@ class DirtyRows {
       throw;
     }
     taken_[index].store(0);
+    return static_cast<std::size_t>(std::popcount(bits));
   }
 
   Column<std::atomic<std::uint64_t>> words_, taken_, summaries_;
