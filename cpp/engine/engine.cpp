@@ -30,6 +30,7 @@ Engine::Engine(const Settings& settings)
       threads_(std::max(1u, std::thread::hardware_concurrency())),
       latest_timestamp_(std::numeric_limits<double>::quiet_NaN()),
       upkeep_([this](std::atomic<bool>& stop) {
+        if (maintenance()) retriever_.follow();
         if (maintenance() && !retriever_.is_restless()) retriever_.maintain(1, stop);
       }) {
   model_.items.attach(

@@ -52,6 +52,8 @@ class Retriever {
   // Whether rows are written faster than they can be coded: then nothing that is derived from them pays.
   bool is_restless() const;
 
+  // Codes the rows that were written.
+  void follow() { cells_.follow(); }
   // Upkeep in steps. True if there may be more to do.
   bool maintain(std::size_t threads, std::atomic<bool>& stop);
   // The slots are about to be recycled. REQUIRES: writers are paused.
