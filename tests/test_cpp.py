@@ -50,5 +50,6 @@ def test_cpp(sanitizer: str, tmp_path: Path) -> None:
     assert configured.returncode == 0, configured.stdout + configured.stderr
     built = run("cmake", "--build", tmp_path / "build")
     assert built.returncode == 0, built.stdout + built.stderr
-    tested = run("ctest", "--test-dir", tmp_path / "build", "--output-on-failure", "--no-tests=error")
+    tests = ("--test-dir", tmp_path / "build", "--parallel", "2")
+    tested = run("ctest", *tests, "--output-on-failure", "--no-tests=error")
     assert tested.returncode == 0, tested.stdout + tested.stderr
