@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "kernels/relaxed.hpp"
 #include "retrieval/cell_index.hpp"
@@ -23,7 +24,8 @@ void prefetch_row(const float* row, std::size_t stride) {
 
 }  // namespace
 
-// One query on its way through a directory. The scratch memory stays with the thread.
+// One query on its way through a directory. It takes the thread's scratch memory and gives it back at the end: a signal
+// handler that asks for a ranking in the middle of another finds none, and makes its own.
 struct CellIndex::Search {
   struct Scratch {
     AlignedFloats dots, bounds, promises;
@@ -37,24 +39,19 @@ struct CellIndex::Search {
   }
 
   const CellIndex& index;
+  Scratch memory = std::move(scratch());
   const Directory& directory;
   const float* query;
   const Selection& selection;
   const Selection rest = selection.without_filter();
   TopK<float>& top;
-  Scratch& memory;
   SearchReport report{};
   QueryCode code{};
   float slack = 0;  // times |x|: what rounding may add
   float bias_slack = 0;
 
   Search(const CellIndex& its_index, const float* its_query, const Selection& its_selection, TopK<float>& its_top)
-      : index(its_index),
-        directory(take_pending(its_index)),
-        query(its_query),
-        selection(its_selection),
-        top(its_top),
-        memory(scratch()) {
+      : index(its_index), directory(take_pending()), query(its_query), selection(its_selection), top(its_top) {
     const std::size_t n = index.items_.stride();
     memory.codes.resize(n);
     active_kernels().encode_query(query, n, memory.codes.data(), &code);
@@ -63,14 +60,18 @@ struct CellIndex::Search {
     bias_slack = index.largest_bias_.load(std::memory_order_relaxed) * 0x1p-20f + 0x1p-90f;  // the latter: underflow
   }
 
+  ~Search() { scratch() = std::move(memory); }
+  Search(const Search&) = delete;
+  Search& operator=(const Search&) = delete;
+
   // The rows that are pending, and only then the directory (invariant 3).
-  static const Directory& take_pending(const CellIndex& its_index) {
-    std::vector<Row>& pending = scratch().pending;
+  const Directory& take_pending() {
+    std::vector<Row>& pending = memory.pending;
     pending.clear();
-    its_index.items_.dirty.for_each_pending([&pending](Row row) { pending.push_back(row); });
+    index.items_.dirty.for_each_pending([&pending](Row row) { pending.push_back(row); });
     std::sort(pending.begin(), pending.end());
     pending.erase(std::unique(pending.begin(), pending.end()), pending.end());
-    return *its_index.directory();
+    return *index.directory();
   }
 
   void score(Row row) {
