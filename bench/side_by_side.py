@@ -6,7 +6,7 @@ A *round* is a function that runs once and returns the seconds of each call it m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,13 +61,24 @@ def alone(benchmark: Any, ours: Round, *, rounds: int) -> Seconds:
     return np.concatenate(laps[min(1, len(laps) - 1) :])
 
 
+# Seconds between two rounds: the idle threads of OpenMP spin for some milliseconds before they sleep, and ours may
+# still have upkeep to do. Neither shall take a processor from the other.
+REST = 0.03
+
+
 def in_turns(benchmark: Any, ours: Round, peer: Round, *, rounds: int) -> Times:
     """Run both in turns, after one round of each to warm up; pytest-benchmark records the rounds of ``ours``."""
     our_rounds: list[Seconds] = []
     peer_rounds: list[Seconds] = []
+
+    def peer_turn() -> None:
+        sleep(REST)
+        peer_rounds.append(peer())
+        sleep(REST)
+
     benchmark.pedantic(
         lambda: our_rounds.append(ours()),
-        setup=lambda: peer_rounds.append(peer()),
+        setup=peer_turn,
         rounds=rounds,
         warmup_rounds=1,
     )

@@ -87,21 +87,22 @@ RECENGINE_INLINE void step_pair(const PairRows& pair, float user_rate, float ite
 
 // A scalar of each pair: a lane each, zero where there is none.
 template <class Address>
-RECENGINE_INLINE quad gather_scalars(const PairRows* pairs, std::size_t count, Address address) {
+RECENGINE_INLINE quad gather_scalars(const PairRows* const* pairs, std::size_t count, Address address) {
   float values[kMaxPairs] = {};
-  for (std::size_t g = 0; g < count; ++g) values[g] = load_bias(address(pairs[g]));
+  for (std::size_t g = 0; g < count; ++g) values[g] = load_bias(address(*pairs[g]));
   return quad{values[0], values[1], values[2], values[3]};
 }
 
 // And back.
 template <class Address>
-RECENGINE_INLINE void scatter_scalars(const PairRows* pairs, std::size_t count, Address address, quad values) {
-  for (std::size_t g = 0; g < count; ++g) store_bias(address(pairs[g]), values[g]);
+RECENGINE_INLINE void scatter_scalars(const PairRows* const* pairs, std::size_t count, Address address, quad values) {
+  for (std::size_t g = 0; g < count; ++g) store_bias(address(*pairs[g]), values[g]);
 }
 
 // The rates of a row or bias in each pair; its Adagrad sums grow by `squares`.
 template <class Address>
-RECENGINE_INLINE quad adapt(const PairRows* pairs, std::size_t count, Address address, quad squares, quad rates) {
+RECENGINE_INLINE quad adapt(const PairRows* const* pairs, std::size_t count, Address address, quad squares,
+                            quad rates) {
   const quad most = kMaxAccumulator - quad{};
   quad sums = gather_scalars(pairs, count, address) + squares;
   sums = sums < most ? sums : most;
@@ -110,9 +111,9 @@ RECENGINE_INLINE quad adapt(const PairRows* pairs, std::size_t count, Address ad
 }
 
 // False, and nothing has changed, if the numbers of any are too large.
-RECENGINE_INLINE bool learn_some(const PairRows* pairs, std::size_t count, const PairStep& step, std::size_t n) {
+RECENGINE_INLINE bool learn_some(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n) {
   quad products[kMaxPairs] = {};
-  for (std::size_t g = 0; g < count; ++g) products[g] = pair_products(pairs[g], n);
+  for (std::size_t g = 0; g < count; ++g) products[g] = pair_products(*pairs[g], n);
   const auto lanes = [&products](int i) {
     return quad{products[0][i], products[1][i], products[2][i], products[3][i]};
   };
@@ -165,15 +166,15 @@ RECENGINE_INLINE bool learn_some(const PairRows* pairs, std::size_t count, const
   const float most = 0.99f * step.clip * step.clip;
   for (std::size_t g = 0; g < count; ++g) {
     if (free_of_limits[g] <= most) {
-      step_pair_freely(pairs[g], user_rates[g], item_rates[g], negative_rates[g], n);
+      step_pair_freely(*pairs[g], user_rates[g], item_rates[g], negative_rates[g], n);
       continue;
     }
-    step_pair(pairs[g], user_rates[g], item_rates[g], negative_rates[g], decays[g], step.clip, n);
+    step_pair(*pairs[g], user_rates[g], item_rates[g], negative_rates[g], decays[g], step.clip, n);
   }
   return true;
 }
 
-unsigned learn_pairs(const PairRows* pairs, std::size_t count, const PairStep& step, std::size_t n) {
+unsigned learn_pairs(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n) {
   // The usual sizes unroll.
   if (n == 64 && count == kMaxPairs && learn_some(pairs, kMaxPairs, step, 64)) return 0;
   unsigned left = 0;

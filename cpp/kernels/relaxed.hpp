@@ -4,6 +4,18 @@
 // it.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
+// ThreadSanitizer takes volatile vector accesses for races: it gets relaxed atomics in their place.
+#if defined(__SANITIZE_THREAD__)
+#define RECENGINE_ATOMIC_ROWS
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RECENGINE_ATOMIC_ROWS
+#endif
+#endif
+
 namespace recengine {
 
 inline float load_relaxed(const float* value) {
@@ -13,5 +25,21 @@ inline float load_relaxed(const float* value) {
 }
 
 inline void store_relaxed(float* target, float value) { __atomic_store(target, &value, __ATOMIC_RELAXED); }
+
+// Whether `value` is among eight that others may write meanwhile. REQUIRES: 16-byte alignment.
+inline bool is_any_of_eight(const std::uint32_t* values, std::uint32_t value) {
+#ifdef RECENGINE_ATOMIC_ROWS
+  unsigned found = 0;
+  for (std::size_t i = 0; i < 8; ++i) found |= unsigned{__atomic_load_n(values + i, __ATOMIC_RELAXED) == value};
+  return found != 0;
+#else
+  using four [[gnu::vector_size(16), gnu::may_alias]] = std::uint32_t;
+  using two [[gnu::vector_size(16)]] = long long;
+  const auto* halves = reinterpret_cast<const volatile four*>(values);
+  const four low = halves[0], high = halves[1], wanted = value - four{};
+  const two found = reinterpret_cast<two>((low == wanted) | (high == wanted));
+  return (found[0] | found[1]) != 0;
+#endif
+}
 
 }  // namespace recengine

@@ -8,14 +8,6 @@
 // Codes are stored and, under ThreadSanitizer, loaded by four bytes: load_codes takes kBytes of them, aligned.
 // load_scalars takes floats of kLanes rows, of no more than a float's alignment.
 
-#if defined(__SANITIZE_THREAD__)
-#define RECENGINE_ATOMIC_ROWS
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define RECENGINE_ATOMIC_ROWS
-#endif
-#endif
-
 using code_group [[gnu::may_alias]] = int;  // four codes of a row
 
 #ifdef RECENGINE_ATOMIC_ROWS

@@ -120,7 +120,7 @@ struct Kernels {
   //   a -= clip(-rate_a * s * x + rate * l2 * a)
   //   b -= clip(rate_b * s * x + rate * l2 * b), and the biases of a and b alike, with 1 for x
   // Bit g of the result: pair g was left alone, its numbers being so large that a step could overflow.
-  unsigned (*learn_pairs)(const PairRows* pairs, std::size_t count, const PairStep& step, std::size_t n);
+  unsigned (*learn_pairs)(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n);
 
   // Codes a live row into lane `lane` of a live block. Each coordinate is read once: whatever others write meanwhile,
   // the code is that of the values that were read. The bytes go in by fours, one after the other.

@@ -65,7 +65,7 @@ class Learner {
   }
   void prepare_pair(const Event& event, Pair& pair) const;
   void prefetch_pair(const Event& event, const Pair& pair) const;
-  void learn_pair(const Event& event, const Pair& pair, PairGroup& group);
+  void learn_pair(const Event& event, Pair& pair, PairGroup& group);
   void learn_group(PairGroup& group);
 
   void learn_candidates(const Event& event);

@@ -12,7 +12,9 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kAhead = 8;         // events between two steps; a power of two
+constexpr std::size_t kAhead = 8;   // events between two steps
+constexpr std::size_t kPairs = 16;  // a pair lives from its preparation until its group is learned
+static_assert(kPairs >= kAhead + kMaxPairs);
 constexpr std::size_t kPrefetched = 256;  // floats of a row; the hardware follows by itself from there
 constexpr float kMaxPairFactor = 1e6f;    // as much as the kernel takes of a weight or a decay
 
@@ -32,19 +34,35 @@ struct Learner::Pair {
 
 // Events that share no row and await the kernel. (A user occurs once: nobody's seen items change meanwhile.)
 struct Learner::PairGroup {
-  std::array<PairRows, kMaxPairs> rows;
+  explicit PairGroup(std::vector<Row>& all) : written(all) { clear(); }
+
+  std::vector<Row>& written;  // the items of all that was learned
+  std::array<const PairRows*, kMaxPairs> rows;
   std::array<const Event*, kMaxPairs> events;
-  std::array<Row, kMaxPairs> negatives;
+  alignas(16) std::array<Row, kMaxPairs> users;
+  alignas(16) std::array<Row, 2 * kMaxPairs> items;  // chosen and drawn; kNoRow: no such event
   std::size_t size = 0;
 
+  void clear() {
+    users.fill(kNoRow);
+    items.fill(kNoRow);
+    size = 0;
+  }
+
+  void add(const Event& event, const Pair& pair, Row negative) {
+    rows[size] = &pair.rows;
+    events[size] = &event;
+    users[size] = event.user;
+    items[2 * size] = event.item;
+    items[2 * size + 1] = negative;
+    ++size;
+  }
+
+  // Of all places, whatever the size: no branches, and the compiler compares four at a time.
   bool shares_row(const Event& event, Row negative) const {
-    unsigned shared = 0;  // without branches: next to never, and unpredictable
-    for (std::size_t g = 0; g < size; ++g) {
-      const auto same = [](Row one, Row other) { return unsigned{one == other}; };
-      const Row item = events[g]->item;
-      shared |= same(events[g]->user, event.user) | same(item, event.item) | same(item, negative) |
-                same(negatives[g], event.item) | same(negatives[g], negative);
-    }
+    unsigned shared = 0;
+    for (const Row user : users) shared |= unsigned{user == event.user};
+    for (const Row item : items) shared |= unsigned{item == event.item} | unsigned{item == negative};
     return shared != 0;
   }
 };
@@ -81,36 +99,33 @@ void Learner::learn_group(PairGroup& group) {
                       settings_.optimizer == Optimizer::kAdagrad};
   unsigned left = active_kernels().learn_pairs(group.rows.data(), group.size, step, model_.items.stride());
   for (; left != 0; left &= left - 1) learn_candidates(*group.events[static_cast<std::size_t>(std::countr_zero(left))]);
-  group.size = 0;
+  const auto items = group.items.begin();
+  group.written.insert(group.written.end(), items, items + static_cast<std::ptrdiff_t>(2 * group.size));
+  group.clear();
 }
 
-void Learner::learn_pair(const Event& event, const Pair& pair, PairGroup& group) {
-  PairRows rows = pair.rows;
+void Learner::learn_pair(const Event& event, Pair& pair, PairGroup& group) {
   Row negative = pair.drawn;
   if (negative == kNoRow || pair.seen->contains(negative)) [[unlikely]] {
     Random random(settings_.seed, event.sequence);
     negative = sampler_.uniform(random, event.item, pair.seen);
-    if (negative != kNoRow) rows.negative = model_.items.slot(negative);
+    if (negative != kNoRow) pair.rows.negative = model_.items.slot(negative);
   }
-  if (negative == kNoRow || event.weight > kMaxPairFactor || rows.rate * settings_.l2 > kMaxPairFactor) [[unlikely]] {
+  if (negative == kNoRow || event.weight > kMaxPairFactor || pair.rows.rate * settings_.l2 > kMaxPairFactor)
+      [[unlikely]] {
     learn_group(group);
     learn_candidates(event);
     return;
   }
   if (group.size == kMaxPairs || group.shares_row(event, negative)) learn_group(group);
-  group.rows[group.size] = rows;
-  group.negatives[group.size] = negative;
-  group.events[group.size++] = &event;
-  std::vector<Row>& rows_written = written();
-  rows_written.push_back(event.item);
-  rows_written.push_back(negative);
+  group.add(event, pair, negative);
 }
 
 void Learner::learn(const Event& event) {
   if (event.weight > 0) {
     if (learns_pairs()) {
       Pair pair;
-      PairGroup group;
+      PairGroup group(written());
       prepare_pair(event, pair);
       learn_pair(event, pair, group);
       learn_group(group);
@@ -134,17 +149,22 @@ void Learner::prefetch(const Event& event) const {
 
 void Learner::learn_run(std::span<const Event> events) {
   const bool in_pairs = learns_pairs();
-  std::array<Pair, kAhead> pairs;
-  PairGroup group;
+  written().reserve(written().size() + 2 * events.size());
+  std::array<Pair, kPairs> pairs;
+  PairGroup group(written());
   for (std::size_t step = 0; step < events.size() + 2 * kAhead; ++step) {
     if (step < events.size()) model_.user_state.prefetch(events[step].user);
-    Pair& pair = pairs[step % kAhead];
     if (step >= 2 * kAhead) {
       const Event& event = events[step - 2 * kAhead];
       if (!in_pairs) {
         learn(event);
       } else {
-        if (event.weight > 0) learn_pair(event, pair, group);
+        Pair& pair = pairs[(step - kAhead) % kPairs];
+        if (event.weight > 0) {
+          learn_pair(event, pair, group);
+        } else {
+          learn_group(group);  // whose pairs' places are taken again by later events
+        }
         if (!pair.seen->contains(event.item)) observe(event);
       }
     }
@@ -153,6 +173,7 @@ void Learner::learn_run(std::span<const Event> events) {
       if (!in_pairs) {
         prefetch(event);
       } else {
+        Pair& pair = pairs[step % kPairs];
         prepare_pair(event, pair);
         prefetch_pair(event, pair);
       }

@@ -31,9 +31,11 @@ class Popularity {
   // One event of each item, at most kBatch, several logarithms at once.
   static constexpr std::size_t kBatch = 64;
   void add(const Row* items, const double* timestamps, std::size_t count) {
+    std::array<std::atomic<double>*, kBatch> levels;
     std::array<double, kBatch> olds, nows, fresh;
     for (std::size_t e = 0; e < count; ++e) {
-      olds[e] = level(items[e]);
+      levels[e] = &level_[items[e]];
+      olds[e] = decode(levels[e]->load(std::memory_order_relaxed));
       nows[e] = scaled(timestamps[e]);
     }
     active_kernels().log2_add(olds.data(), nows.data(), count, fresh.data());
@@ -41,7 +43,7 @@ class Popularity {
       // Where another event came first, of the batch or of another thread, again. Relaxed: the value stands for itself,
       // nothing is published through it.
       double old = encode(olds[e]);
-      while (!level_[items[e]].compare_exchange_strong(old, encode(fresh[e]), std::memory_order_relaxed)) {
+      while (!levels[e]->compare_exchange_strong(old, encode(fresh[e]), std::memory_order_relaxed)) {
         olds[e] = decode(old);
         active_kernels().log2_add(&olds[e], &nows[e], 1, &fresh[e]);
       }

@@ -35,8 +35,9 @@ struct ChunkPosition {
 // With kFirst added, a row's highest bit names its chunk and the bits below are its place there.
 inline ChunkPosition locate(std::size_t row) {
   const std::uint64_t shifted = std::uint64_t{row} + kFirst;
-  const auto top = static_cast<std::uint32_t>(std::bit_width(shifted) - 1);
-  return {top - static_cast<std::uint32_t>(std::bit_width(kFirst) - 1),
+  // Its highest bit, in the form that compilers turn into one instruction: several look-ups go into every event.
+  const unsigned top = 63u ^ static_cast<unsigned>(__builtin_clzll(shifted));
+  return {top - static_cast<unsigned>(std::bit_width(kFirst) - 1),
           static_cast<std::uint32_t>(shifted ^ (std::uint64_t{1} << top))};
 }
 

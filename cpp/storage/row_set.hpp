@@ -16,6 +16,7 @@
 #include <new>
 #include <utility>
 
+#include "kernels/relaxed.hpp"
 #include "storage/epoch.hpp"
 
 namespace recengine {
@@ -95,7 +96,7 @@ class RowSet {  // zero bytes are an empty set, as a Column needs
 
   using Place = std::atomic<std::uint32_t>;
 
-  static constexpr std::size_t kBucket = 8;     // places looked at together
+  static constexpr std::size_t kBucket = 8;     // places looked at together, as is_any_of_eight does
   static constexpr std::uint32_t kMinBits = 3;  // of a table: one bucket
   // Of a table, and with it of each bucket; and it leaves five bits of the address free for bits - kMinBits.
   static constexpr std::size_t kAlignment = kBucket * sizeof(Place);
@@ -125,15 +126,10 @@ class RowSet {  // zero bytes are an empty set, as a Column needs
     // or nothing, and says nothing about other memory.
     bool contains(std::uint32_t row) const {
       for (Place* bucket = first_bucket(row);; bucket = next_bucket(bucket)) {
-        if (holds(bucket, row + 1, std::make_index_sequence<kBucket>())) return true;
+        // All at once: where a row lies in its bucket cannot be predicted.
+        if (is_any_of_eight(reinterpret_cast<const std::uint32_t*>(bucket), row + 1)) return true;
         if (bucket[kBucket - 1].load(std::memory_order_relaxed) == kEmpty) return false;
       }
-    }
-
-    // Unrolled, and without a branch on each place: where a row lies in its bucket cannot be predicted.
-    template <std::size_t... kPlace>
-    static bool holds(const Place* bucket, std::uint32_t value, std::index_sequence<kPlace...>) {
-      return (... | unsigned{bucket[kPlace].load(std::memory_order_relaxed) == value}) != 0;
     }
 
     // REQUIRES: the row is not there, an empty place is.

@@ -279,7 +279,8 @@ void check_pairs(const Kernels& kernels, std::size_t dim, const Step& values) {
     std::vector<PairData> alone = before;
     for (PairData& pair : alone) {
       const PairRows rows = pair.rows();
-      CHECK(kernels.learn_pairs(&rows, 1, step, n) == 0);
+      const PairRows* const one = &rows;
+      CHECK(kernels.learn_pairs(&one, 1, step, n) == 0);
     }
     for (std::size_t g = 0; g < kMaxPairs; ++g) check_pair_step(before[g], alone[g], step, dim);
     if (dim > 20 && dim % 64 != 0) continue;
@@ -288,10 +289,12 @@ void check_pairs(const Kernels& kernels, std::size_t dim, const Step& values) {
       for (std::size_t large = 0; large <= count; ++large) {
         std::vector<PairData> together = before;
         std::vector<PairRows> rows;
+        std::vector<const PairRows*> pairs;
         if (large < count) together[large].x[0] = 1e20f;
         const std::vector<PairData> start = together;
         for (std::size_t g = 0; g < count; ++g) rows.push_back(together[g].rows());
-        CHECK(kernels.learn_pairs(rows.data(), count, step, n) == (large < count ? 1u << large : 0u));
+        for (const PairRows& pair : rows) pairs.push_back(&pair);
+        CHECK(kernels.learn_pairs(pairs.data(), count, step, n) == (large < count ? 1u << large : 0u));
         for (std::size_t g = 0; g < kMaxPairs; ++g) {
           CHECK(same_pair(together[g], g >= count || g == large ? start[g] : alone[g]));
         }
