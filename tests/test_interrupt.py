@@ -200,3 +200,37 @@ def test_a_handler_that_uses_an_engine_does_not_hang(act: str) -> None:
     )
     assert len(figures["outcomes"]) == 1
     assert figures["users"] >= 100
+
+
+@pytest.mark.parametrize("retrieval", ["auto", "Cells()", "Graph(ef=50)"])
+def test_a_query_in_the_middle_of_others_changes_nothing(retrieval: str) -> None:
+    """A signal handler ranks on the thread that is ranking a batch: each keeps its own memory."""
+    figures = run(
+        f"""
+        from recengine import Cells, Graph
+        rng = np.random.default_rng(0)
+        items = rng.normal(size=(6000, 32)).astype(np.float32) * rng.lognormal(size=(6000, 1)).astype(np.float32)
+        users = rng.normal(size=(4000, 32)).astype(np.float32)
+        engine = Engine.from_factors(range(4000), users, range(6000), items)
+        options = dict(k=20, retrieval={retrieval!r} if {retrieval!r} == "auto" else {retrieval})
+        engine.maintain()
+        batch = list(range(4000))
+        expected, one = engine.recommend(batch, **options).ids, engine.recommend(7, **options).ids
+        calls, same = 0, True
+        def handler(number, frame):
+            global calls, same
+            calls += 1
+            same = same and bool((engine.recommend(7, **options).ids == one).all())
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        rounds = 0
+        while calls < 20:
+            same = same and bool((engine.recommend(batch, **options).ids == expected).all())
+            rounds += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        report(calls=calls, same=same, rounds=rounds)
+        """
+    )
+    assert figures["calls"] >= 20
+    assert figures["rounds"] >= 1
+    assert figures["same"]
