@@ -20,6 +20,7 @@ EMULATOR = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     ("test", "architecture"),
     [
         ("kernels_test", "armv8-a"),
+        ("halves_test", "armv8-a"),
         ("codes_test", "armv8-a"),
         ("codes_test", "armv8.2-a+dotprod"),  # what compilers for macOS take for granted
     ],

@@ -1,4 +1,4 @@
-// AVX2 and FMA: 256-bit vectors. Compiled with -mavx2 -mfma.
+// AVX2, FMA and F16C: 256-bit vectors. Compiled with -mavx2 -mfma -mf16c.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define RECENGINE_VECTOR_BYTES 32

@@ -3,6 +3,10 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "kernels/kernels.hpp"
 
 namespace recengine {
@@ -14,6 +18,14 @@ struct Candidate {
 };
 
 #if defined(__x86_64__)
+// Conversions of halves; clang's __builtin_cpu_supports does not know the name.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
+
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx2") &&
@@ -26,7 +38,7 @@ constexpr Candidate kCandidates[] = {
 #if defined(__x86_64__)
     {&avx512vnni::kernels, [] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }},
     {&avx512::kernels, has_avx512},
-    {&avx2::kernels, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {&avx2::kernels, has_avx2},
 #endif
 #if defined(__aarch64__)
     {&neon::kernels, [] { return true; }},

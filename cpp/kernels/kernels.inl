@@ -39,6 +39,8 @@ RECENGINE_INLINE void store_scores(float* out, quad scores) { *reinterpret_cast<
 RECENGINE_INLINE vec splat(float value) { return value - vec{}; }
 RECENGINE_INLINE vec multiply_add(vec a, vec b, vec c) { return RECENGINE_MULTIPLY_ADD(a, b, c); }
 
+#include "kernels/halves.inl"
+
 // ---- folding the lanes of accumulators ----
 
 #if defined(__clang__) || __GNUC__ >= 12
@@ -81,6 +83,8 @@ RECENGINE_INLINE quad fold4(const vec (&sums)[4]) {
 RECENGINE_INLINE float fold(vec sum) { return fold4({sum, sum, sum, sum})[0]; }
 
 // ---- inner products ----
+//
+// Element: float or Half. Only load_row and store_row know the difference.
 
 // sums[q][r] += the products of query q and row r, where row_at(r) is the address of row r.
 template <std::size_t kQueries, std::size_t kRows, class RowAt>
@@ -96,7 +100,8 @@ RECENGINE_INLINE void accumulate(vec (&sums)[kQueries][kRows], const float* quer
 }
 
 // The same for one pair, unrolled to whole cache lines.
-RECENGINE_INLINE vec accumulate_one(const float* query, const float* row, std::size_t n) {
+template <class Element>
+RECENGINE_INLINE vec accumulate_one(const float* query, const Element* row, std::size_t n) {
   vec sum = {};
   for (std::size_t line = 0; line < n; line += kRowPadding) {
     for (std::size_t k = line; k < line + kRowPadding; k += kLanes) {
@@ -106,16 +111,19 @@ RECENGINE_INLINE vec accumulate_one(const float* query, const float* row, std::s
   return sum;
 }
 
-float dot(const float* query, const float* row, std::size_t n) { return fold(accumulate_one(query, row, n)); }
+template <class Element>
+float dot(const float* query, const Element* row, std::size_t n) {
+  return fold(accumulate_one(query, row, n));
+}
 
 // The scan by four rows side by side, which hides the latency of the additions, or one after the other.
-template <bool kSideBySide>
-RECENGINE_INLINE float scan_rows(const float* query, const float* rows, const float* bias, std::size_t count,
+template <bool kSideBySide, class Element>
+RECENGINE_INLINE float scan_rows(const float* query, const Element* rows, const float* bias, std::size_t count,
                                  std::size_t n, float* out) {
   quad best = -__builtin_inff() - quad{};
   std::size_t r = 0;
   for (; r + 4 <= count; r += 4) {
-    const float* tile = rows + r * n;
+    const Element* tile = rows + r * n;
     vec sums[1][4] = {};
     if constexpr (kSideBySide) {
       accumulate(sums, query, n, [tile, n](std::size_t i) { return tile + i * n; });
@@ -138,14 +146,15 @@ RECENGINE_INLINE float scan_rows(const float* query, const float* rows, const fl
 
 // Long rows go one after the other: prefetchers follow one stream, but not four that advance together (measured from
 // memory: 28 against 11 GB/s).
-float scan(const float* query, const float* rows, const float* bias, std::size_t count, std::size_t n, float* out) {
+template <class Element>
+float scan(const float* query, const Element* rows, const float* bias, std::size_t count, std::size_t n, float* out) {
   return n <= 64 ? scan_rows<true>(query, rows, bias, count, n, out)
                  : scan_rows<false>(query, rows, bias, count, n, out);
 }
 
 // kQueries queries against `count` rows.
-template <std::size_t kQueries>
-RECENGINE_INLINE void scan_tile(const float* queries, const float* rows, const float* bias, std::size_t count,
+template <std::size_t kQueries, class Element>
+RECENGINE_INLINE void scan_tile(const float* queries, const Element* rows, const float* bias, std::size_t count,
                                 std::size_t n, float* out, std::size_t out_stride) {
   std::size_t r = 0;
   for (; r + 4 <= count; r += 4) {
@@ -165,13 +174,14 @@ RECENGINE_INLINE void scan_tile(const float* queries, const float* rows, const f
 }
 
 // Blocks of rows that fit the first-level cache; inside each, tiles of queries as large as the registers allow.
-void scan_many(const float* queries, std::size_t num_queries, const float* rows, const float* bias, std::size_t count,
+template <class Element>
+void scan_many(const float* queries, std::size_t num_queries, const Element* rows, const float* bias, std::size_t count,
                std::size_t n, float* out, std::size_t out_stride) {
   constexpr std::size_t kBlockFloats = 4096;
   const std::size_t block = n < kBlockFloats / 4 ? kBlockFloats / n / 4 * 4 : 4;
   for (std::size_t first = 0; first < count; first += block) {
     const std::size_t size = count - first < block ? count - first : block;
-    const float* block_rows = rows + first * n;
+    const Element* block_rows = rows + first * n;
     const float* block_bias = bias ? bias + first : nullptr;
     std::size_t q = 0;
     for (; q + kQueryTile <= num_queries; q += kQueryTile) {
@@ -183,7 +193,8 @@ void scan_many(const float* queries, std::size_t num_queries, const float* rows,
   }
 }
 
-void gather_dot(const float* query, const float* const* rows, std::size_t count, std::size_t n, float* out) {
+template <class Element>
+void gather_dot(const float* query, const Element* const* rows, std::size_t count, std::size_t n, float* out) {
   std::size_t r = 0;
   for (; r + 4 <= count; r += 4) {
     vec sums[1][4] = {};
@@ -195,7 +206,8 @@ void gather_dot(const float* query, const float* const* rows, std::size_t count,
 
 // ---- norms and copies ----
 
-void square_norms(const float* rows, std::size_t count, std::size_t n, float* out) {
+template <class Element>
+void square_norms(const Element* rows, std::size_t count, std::size_t n, float* out) {
   for (std::size_t r = 0; r < count; ++r) {
     vec sum = {};
     for (std::size_t k = 0; k < n; k += kLanes) {
@@ -215,15 +227,18 @@ float square_norm(const float* x, std::size_t n) {
   return fold(sum);
 }
 
-void load(float* x, const float* row, std::size_t n) {
+template <class Element>
+void load(float* x, const Element* row, std::size_t n) {
   for (std::size_t k = 0; k < n; k += kLanes) store_vector(x + k, load_row(row + k));
 }
 
-void store(float* row, const float* x, std::size_t n) {
+template <class Element>
+void store(Element* row, const float* x, std::size_t n) {
   for (std::size_t k = 0; k < n; k += kLanes) store_row(row + k, load_vector(x + k));
 }
 
-void add_scaled(float* x, const float* row, float scale, std::size_t n) {
+template <class Element>
+void add_scaled(float* x, const Element* row, float scale, std::size_t n) {
   const vec scales = splat(scale);
   for (std::size_t k = 0; k < n; k += kLanes) {
     store_vector(x + k, multiply_add(scales, load_row(row + k), load_vector(x + k)));
@@ -271,31 +286,25 @@ void step_row(float* row, const float* gradient, float scale, float rate, float 
 #include "kernels/codes.inl"
 #include "kernels/encode.inl"
 
+template <class Element>
+constexpr RowKernels<Element> kRowKernels = {
+    dot<Element>,          scan<Element>, scan_many<Element>, gather_dot<Element>,
+    square_norms<Element>, load<Element>, store<Element>,     add_scaled<Element>,
+};
+
 }  // namespace
 
 #define RECENGINE_STRING(token) #token
 #define RECENGINE_NAME(token) RECENGINE_STRING(token)
 
 const Kernels kernels = {
-    RECENGINE_NAME(RECENGINE_ISA),
-    dot,
-    scan,
-    scan_many,
-    gather_dot,
-    square_norms,
-    square_norm,
-    load,
-    store,
-    add_scaled,
-    step_candidate,
-    step_row,
-    bound_cells,
-    log2_add,
-    learn_pairs,
-    encode_row,
-    encode_query,
-    dot_codes,
-    screen,
+    kRowKernels<float>, RECENGINE_NAME(RECENGINE_ISA),
+    kRowKernels<Half>,  store_stochastic,
+    square_norm,        step_candidate,
+    step_row,           bound_cells,
+    log2_add,           learn_pairs,
+    encode_row,         encode_query,
+    dot_codes,          screen,
 };
 
 }  // namespace RECENGINE_ISA

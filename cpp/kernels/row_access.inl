@@ -3,12 +3,13 @@
 // A plain float that two threads read and write is undefined behaviour, and a relaxed atomic per float costs eight
 // times the speed of a dot product. Volatile vector accesses are the way between: the compiler neither repeats, splits
 // nor drops them, and every supported machine moves an aligned float in one piece. ThreadSanitizer, which cannot know
-// that, gets relaxed atomics, so that it still reports every other race.
+// that, gets relaxed atomics, so that it still reports every other race. The same goes for halves.
 //
 // Codes are stored and, under ThreadSanitizer, loaded by four bytes: load_codes takes kBytes of them, aligned.
 // load_scalars takes floats of kLanes rows, of no more than a float's alignment.
 
 using code_group [[gnu::may_alias]] = int;  // four codes of a row
+using halves [[gnu::vector_size(kLanes * sizeof(Half)), gnu::may_alias]] = unsigned short;
 
 #ifdef RECENGINE_ATOMIC_ROWS
 
@@ -25,6 +26,23 @@ inline vec load_row(const float* row) {
 inline void store_row(float* row, vec value) {
   for (std::size_t i = 0; i < kLanes; ++i) {
     float lane = value[i];
+    __atomic_store(row + i, &lane, __ATOMIC_RELAXED);
+  }
+}
+
+inline halves load_halves(const Half* row) {
+  halves value;
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    Half lane;
+    __atomic_load(row + i, &lane, __ATOMIC_RELAXED);
+    value[i] = static_cast<unsigned short>(lane);
+  }
+  return value;
+}
+
+inline void store_halves(Half* row, halves value) {
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    Half lane{value[i]};
     __atomic_store(row + i, &lane, __ATOMIC_RELAXED);
   }
 }
@@ -60,6 +78,14 @@ inline void store_group(unsigned char* bytes, int group) {
 [[gnu::always_inline]] inline vec load_row(const float* row) { return *reinterpret_cast<const volatile vec*>(row); }
 
 [[gnu::always_inline]] inline void store_row(float* row, vec value) { *reinterpret_cast<volatile vec*>(row) = value; }
+
+[[gnu::always_inline]] inline halves load_halves(const Half* row) {
+  return *reinterpret_cast<const volatile halves*>(row);
+}
+
+[[gnu::always_inline]] inline void store_halves(Half* row, halves value) {
+  *reinterpret_cast<volatile halves*>(row) = value;
+}
 
 [[gnu::always_inline]] inline float load_bias(const float* bias) { return *const_cast<const volatile float*>(bias); }
 

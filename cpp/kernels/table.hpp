@@ -18,7 +18,12 @@ struct Accumulators {
 inline constexpr float kMaxAccumulator = 1e30f;  // far from overflow, and a rate that small no longer moves anything
 inline constexpr float kEpsilon = 1e-8f;         // rate = learning rate / sqrt(sum + kEpsilon)
 
-// Where a live row and its scalars are.
+// The bits of an IEEE half-precision float (fp16).
+enum class Half : unsigned short {};
+
+inline constexpr float kMaxHalf = 65504;
+
+// Where a live row and its scalars are. (Of a row of halves, `row` is no more than an address to prefetch.)
 struct Slot {
   float* row;
   float* bias;
@@ -65,33 +70,50 @@ struct QueryCode {
   int correction;
 };
 
-struct Kernels {
-  const char* name;
-
+// Live rows of floats, or of halves. A half is converted exactly, so that scores over halves are, bit for bit, those
+// over floats of the same values.
+template <class Element>
+struct RowKernels {
   // <query, row>. One chain of additions, so latency-bound: for several rows gather_dot is faster.
-  float (*dot)(const float* query, const float* row, std::size_t n);
+  float (*dot)(const float* query, const Element* row, std::size_t n);
 
   // out[r] = <query, rows + r * n> + bias[r] for r < count (bias may be null: zero).
   // Returns the largest of them, -inf if count is 0.
-  float (*scan)(const float* query, const float* rows, const float* bias, std::size_t count, std::size_t n, float* out);
+  float (*scan)(const float* query, const Element* rows, const float* bias, std::size_t count, std::size_t n,
+                float* out);
 
   // out[q * out_stride + r] = <queries + q * n, rows + r * n> + bias[r]
-  void (*scan_many)(const float* queries, std::size_t num_queries, const float* rows, const float* bias,
+  void (*scan_many)(const float* queries, std::size_t num_queries, const Element* rows, const float* bias,
                     std::size_t count, std::size_t n, float* out, std::size_t out_stride);
 
   // out[r] = <query, *rows[r]>
-  void (*gather_dot)(const float* query, const float* const* rows, std::size_t count, std::size_t n, float* out);
+  void (*gather_dot)(const float* query, const Element* const* rows, std::size_t count, std::size_t n, float* out);
 
   // out[r] = |rows + r * n|^2
-  void (*square_norms)(const float* rows, std::size_t count, std::size_t n, float* out);
+  void (*square_norms)(const Element* rows, std::size_t count, std::size_t n, float* out);
 
-  // Private vectors: |x|^2, and copies out of and into a live row.
-  float (*square_norm)(const float* x, std::size_t n);
-  void (*load)(float* x, const float* row, std::size_t n);
-  void (*store)(float* row, const float* x, std::size_t n);
+  // Copies out of and into a live row. What goes into halves is rounded to the nearest, of two as near to the even one,
+  // and beyond +-kMaxHalf becomes that. REQUIRES of halves: no NaN.
+  void (*load)(float* x, const Element* row, std::size_t n);
+  void (*store)(Element* row, const float* x, std::size_t n);
 
   // x += scale * row
-  void (*add_scaled)(float* x, const float* row, float scale, std::size_t n);
+  void (*add_scaled)(float* x, const Element* row, float scale, std::size_t n);
+};
+
+// Rows of floats, which private vectors are too, and the rest.
+struct Kernels : RowKernels<float> {
+  const char* name;
+
+  RowKernels<Half> halves;
+
+  // The same as store, but rounded up or down at random, up with the probability of how near that is (stochastic
+  // rounding; Gupta et al. 2015): steps too small to reach the next half then move a row as far on average. What is
+  // drawn for an element depends on the key and its place alone.
+  void (*store_stochastic)(Half* row, const float* x, std::size_t n, unsigned key);
+
+  // A private vector: |x|^2.
+  float (*square_norm)(const float* x, std::size_t n);
 
   // The fused step of one scored candidate, one pass over the row: with the row as it was,
   //   gradient += slope * row          (what the query's side needs)

@@ -1,4 +1,4 @@
-// Private vectors of floats as the kernels want them: 64-byte aligned.
+// Private vectors as the kernels want them: 64-byte aligned.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +18,8 @@ struct AlignedAllocator {
   bool operator==(const AlignedAllocator&) const { return true; }
 };
 
-using AlignedFloats = std::vector<float, AlignedAllocator<float>>;
+template <class T>
+using AlignedVector = std::vector<T, AlignedAllocator<T>>;
+using AlignedFloats = AlignedVector<float>;
 
 }  // namespace recengine
