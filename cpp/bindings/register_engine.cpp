@@ -70,6 +70,7 @@ Settings to_settings(const py::dict& values) {
   settings.history = static_cast<std::uint32_t>(integer("history", kMaxHistory));
   settings.history_decay = number("history_decay");
   settings.popularity_half_life = to_number(values, "popularity_half_life");
+  settings.storage = parse_storage(to_text(values, "storage"));
   return settings;
 }
 
@@ -89,6 +90,7 @@ py::dict from_settings(const Settings& settings) {
   values["history"] = settings.history;
   values["history_decay"] = settings.history_decay;
   values["popularity_half_life"] = settings.popularity_half_life;
+  values["storage"] = name_of(settings.storage);
   return values;
 }
 

@@ -47,6 +47,16 @@ void save_settings(SnapshotWriter& file, const Settings& settings, float learnin
   add<double>(file, "settings.reals",
               {learning_rate, settings.learning_rate_decay, settings.l2, settings.max_step, settings.init_scale,
                settings.recent_share, settings.history_decay, settings.popularity_half_life});
+  if (settings.storage != Storage::kFp32) {  // else the file is as it was before there was a choice
+    add<std::uint64_t>(file, "settings.storage", {static_cast<std::uint64_t>(settings.storage)});
+  }
+}
+
+Storage load_storage(const SnapshotReader& file) {
+  if (!file.has("settings.storage")) return Storage::kFp32;
+  const std::uint64_t storage = read<std::uint64_t>(file, "settings.storage", 1)[0];
+  require(storage <= 1, "a setting is out of range");
+  return static_cast<Storage>(storage);
 }
 
 Settings load_settings(const SnapshotReader& file) {
@@ -70,6 +80,7 @@ Settings load_settings(const SnapshotReader& file) {
   settings.recent_share = real(5);
   settings.history_decay = real(6);
   settings.popularity_half_life = reals[7];
+  settings.storage = load_storage(file);
   try {
     settings.validate();
   } catch (const std::invalid_argument& error) {
@@ -86,6 +97,41 @@ std::vector<Row> live_rows(const EmbeddingTable& table) {
   return rows;
 }
 
+// Rows as the table holds them: a half that was converted comes back as it was.
+template <class Element>
+void save_vectors(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table,
+                  const std::vector<Row>& rows) {
+  AlignedFloats padded(table.stride());
+  AlignedVector<Element> elements(table.stride());
+  file.begin<Element>(name);
+  for (const Row row : rows) {
+    check_interrupt();
+    table.rows.load(row, padded.data());
+    row_kernels<Element>().store(elements.data(), padded.data(), padded.size());
+    file.append(std::span<const Element>(elements).first(table.dim()));
+  }
+  file.end();
+}
+
+template <class Element>
+void load_vectors(const SnapshotReader& file, const std::string& name, std::span<const Row> slots,
+                  EmbeddingTable& table) {
+  const auto vectors = read<Element>(file, name, slots.size() * table.dim());
+  AlignedFloats padded(table.stride());
+  AlignedVector<Element> elements(table.stride(), Element{});
+  for (std::size_t k = 0; k < slots.size(); ++k) {
+    check_interrupt();
+    std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * table.dim()), table.dim(), elements.begin());
+    row_kernels<Element>().load(padded.data(), elements.data(), padded.size());
+    try {
+      check_finite(padded, name);
+    } catch (const std::invalid_argument& error) {
+      require(false, error.what());
+    }
+    table.rows.store(slots[k], padded.data());
+  }
+}
+
 void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table,
                 const std::vector<Row>& rows) {
   IdArray ids;
@@ -95,14 +141,8 @@ void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTa
   add(file, name + ".ints", ids.ints);
   file.add<char>(name + ".text", std::span<const char>(ids.bytes));
   add(file, name + ".offsets", ids.offsets);
-  file.begin<float>(name + ".vectors");
-  AlignedFloats padded(table.stride());
-  for (const Row row : rows) {
-    check_interrupt();
-    active_kernels().load(padded.data(), table.rows.row(row), padded.size());
-    file.append(std::span<const float>(padded).first(table.dim()));
-  }
-  file.end();
+  const auto save = table.storage() == Storage::kFp32 ? save_vectors<float> : save_vectors<Half>;
+  save(file, name + ".vectors", table, rows);
   file.begin<float>(name + ".scalars");
   for (const Row row : rows) {
     const std::array<float, 3> scalars{load_relaxed(&table.bias[row]), load_relaxed(&table.accumulators[row].row),
@@ -112,7 +152,7 @@ void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTa
   file.end();
 }
 
-// Checks everything, then fills the table; returns the live slots.
+// Fills the table with what has been checked; returns the live slots.
 std::vector<Row> load_table(const SnapshotReader& file, const std::string& name, IdKind kind, EmbeddingTable& table) {
   const auto slots = file.array<Row>(name + ".slots");
   const auto free = file.array<Row>(name + ".free");
@@ -127,13 +167,7 @@ std::vector<Row> load_table(const SnapshotReader& file, const std::string& name,
   std::for_each(slots.begin(), slots.end(), claim);
   std::for_each(free.begin(), free.end(), claim);
 
-  const auto vectors = read<float>(file, name + ".vectors", size * table.dim());
   const auto scalars = read<float>(file, name + ".scalars", size * 3);
-  try {
-    check_finite(vectors, name + ".vectors");
-  } catch (const std::invalid_argument& error) {
-    require(false, error.what());
-  }
   for (std::size_t k = 0; k < scalars.size(); ++k) {
     require(std::isfinite(scalars[k]) && (k % 3 == 0 || scalars[k] >= 0), name, ".scalars holds a value out of range");
   }
@@ -145,9 +179,10 @@ std::vector<Row> load_table(const SnapshotReader& file, const std::string& name,
   const IdSpan ids{kind, size, ints.data(), text.data(), offsets.data()};
 
   table.restore_slots(static_cast<Row>(count), {free.begin(), free.end()});
+  const auto load = table.storage() == Storage::kFp32 ? load_vectors<float> : load_vectors<Half>;
+  load(file, name + ".vectors", slots, table);
   table.ids.reserve(size);
   if (kind != IdKind::kNone) table.ids.claim_kind(kind);
-  AlignedFloats padded(table.stride(), 0.0f);
   for (std::size_t k = 0; k < size; ++k) {
     check_interrupt();
     const Row slot = slots[k];
@@ -158,8 +193,6 @@ std::vector<Row> load_table(const SnapshotReader& file, const std::string& name,
     }
     const bool fresh = with_key(id_at(ids, k), [&](auto key) { return table.restore_id(key, slot); });
     require(fresh, name, " has id ", describe(id_at(ids, k)), " twice");
-    std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * table.dim()), table.dim(), padded.begin());
-    active_kernels().store(table.rows.row(slot), padded.data(), padded.size());
     store_relaxed(&table.bias[slot], scalars[3 * k]);
     store_relaxed(&table.accumulators[slot].row, scalars[3 * k + 1]);
     store_relaxed(&table.accumulators[slot].bias, scalars[3 * k + 2]);

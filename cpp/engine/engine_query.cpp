@@ -238,8 +238,7 @@ std::vector<float> Engine::score(const Id& user, const IdSpan& items) {
   scores.reserve(rows.size());
   for (const Row row : rows) {
     if (scores.size() % kRowsPerCheck == 0) check_interrupt();
-    const float dot = active_kernels().dot(query.x.data(), model_.items.rows.row(row), model_.items.stride());
-    scores.push_back(dot + load_relaxed(&model_.items.bias[row]));
+    scores.push_back(model_.items.rows.dot(query.x.data(), row) + load_relaxed(&model_.items.bias[row]));
   }
   return scores;
 }
@@ -284,9 +283,8 @@ Rankings Engine::similar_items(const Id& item, const QueryOptions& options) {
   resolved.excluded.push_back(row);
   sort_unique(resolved.excluded);
   AlignedFloats query(model_.items.stride());
-  const Kernels& kernels = active_kernels();
-  kernels.load(query.data(), model_.items.rows.row(row), query.size());
-  const float norm = std::sqrt(kernels.square_norm(query.data(), query.size()));
+  model_.items.rows.load(row, query.data());
+  const float norm = std::sqrt(active_kernels().square_norm(query.data(), query.size()));
   for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
   TopK<float> top(capped(options.k));
   const Selection selection = resolved.selection(nullptr);

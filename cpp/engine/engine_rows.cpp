@@ -4,7 +4,6 @@
 #include <stdexcept>
 
 #include "engine/engine.hpp"
-#include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
 #include "storage/fence.hpp"
 #include "storage/interrupt.hpp"
@@ -50,7 +49,7 @@ std::vector<float> Engine::item_vectors(const IdSpan& items) {
   AlignedFloats padded(model_.items.stride());
   for (const Row row : rows) {
     if (vectors.size() % (kBlock * settings_.dim) == 0) check_interrupt();
-    active_kernels().load(padded.data(), model_.items.rows.row(row), padded.size());
+    model_.items.rows.load(row, padded.data());
     vectors.insert(vectors.end(), padded.begin(), padded.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
   }
   return vectors;
@@ -76,7 +75,7 @@ void Engine::set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const 
     for (std::size_t k = first; k < std::min(first + kBlock, ids.size); ++k) {
       const Row row = with_key(id_at(ids, k), [&table](auto key) { return table.find_or_insert(key); });
       std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * dim), dim, padded.begin());
-      active_kernels().store(table.rows.row(row), padded.data(), padded.size());
+      table.rows.store(row, padded.data());
       if (biases != nullptr) store_relaxed(&table.bias[row], biases[k]);
       written[k - first] = row;
     }
@@ -138,7 +137,7 @@ FactorTable Engine::factors_of(const EmbeddingTable& table) {
     if (row % kBlock == 0) check_interrupt();
     if (!table.is_live(row)) continue;
     factors.ids.append(table.ids, row);
-    active_kernels().load(padded.data(), table.rows.row(row), padded.size());
+    table.rows.load(row, padded.data());
     factors.vectors.insert(factors.vectors.end(), padded.begin(),
                            padded.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
     factors.biases.push_back(load_relaxed(&table.bias[row]));

@@ -16,6 +16,7 @@ namespace recengine {
 namespace {
 
 constexpr float kMaxValue = 1e15f;
+constexpr std::uint64_t kRoundingStream = 0x726F756E64u;  // "round": not what draws negatives
 
 bool ranks(Objective objective) { return objective == Objective::kSoftmax || objective == Objective::kBpr; }
 
@@ -24,10 +25,9 @@ bool ranks(Objective objective) { return objective == Objective::kSoftmax || obj
 // The memory of one step, one a thread.
 struct Learner::Scratch {
   QueryVector query;
-  AlignedFloats gradient;
+  AlignedFloats gradient, row;
   std::vector<Row> items;
   std::vector<Slot> slots;
-  std::vector<const float*> rows;
   std::vector<float> scores, slopes, correction;
 };
 
@@ -92,12 +92,8 @@ std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
       if (item != kNoRow) work.items[count++] = item;
     }
   }
-  work.rows.resize(count);
   work.slots.resize(count);
-  for (std::size_t j = 0; j < count; ++j) {
-    work.slots[j] = model_.items.slot(work.items[j]);
-    work.rows[j] = work.slots[j].row;
-  }
+  for (std::size_t j = 0; j < count; ++j) work.slots[j] = model_.items.slot(work.items[j]);
   return count;
 }
 
@@ -106,7 +102,7 @@ void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count, 
   work.slopes.resize(count);
   float* const scores = work.scores.data();
   float* const slopes = work.slopes.data();
-  active_kernels().gather_dot(work.query.x.data(), work.rows.data(), count, model_.items.stride(), scores);
+  model_.items.rows.gather_dot(work.query.x.data(), std::span(work.items).first(count), scores);
   for (std::size_t j = 0; j < count; ++j) scores[j] += load_relaxed(work.slots[j].bias);
   switch (settings_.objective) {
     case Objective::kSoftmax:
@@ -130,6 +126,10 @@ void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count, 
     if (!std::isfinite(slopes[j])) slopes[j] = 0;
     *user_bias_slope += slopes[j];
   }
+}
+
+std::uint64_t Learner::rounding_seed(std::uint64_t sequence) const {
+  return Random(settings_.seed ^ kRoundingStream, sequence).next();
 }
 
 float Learner::rate_now(std::uint64_t sequence) const {
@@ -156,6 +156,7 @@ void Learner::step_scalar(float* value, float* accumulator, float slope, float r
 void Learner::apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope) {
   const Kernels& kernels = active_kernels();
   const std::size_t n = model_.items.stride();
+  const std::uint64_t seed = rounding_seed(event.sequence);
   const float dim = static_cast<float>(model_.items.dim());
   const float rate = rate_now(event.sequence);
   const float l2 = settings_.l2;
@@ -171,7 +172,9 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
     const Slot& item = work.slots[j];
     const float slope = work.slopes[j];
     const float row_step = row_rate(rate, &item.sums->row, slope * slope * x_mean_square);
-    kernels.step_candidate(item.row, x, gradient, slope, row_step, decay(row_step), clip, n);
+    model_.items.rows.modify(work.items[j], seed, work.row, [&](float* row) {
+      kernels.step_candidate(row, x, gradient, slope, row_step, decay(row_step), clip, n);
+    });
     step_scalar(item.bias, &item.sums->bias, slope, rate, l2);
   }
   written().insert(written().end(), work.items.begin(), work.items.begin() + static_cast<std::ptrdiff_t>(count));
@@ -179,12 +182,15 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
   const float gradient_mean_square = kernels.square_norm(gradient, n) / dim;
   const Slot user = model_.users.slot(event.user);
   const float user_step = row_rate(rate, &user.sums->row, gradient_mean_square);
-  kernels.step_row(user.row, gradient, 1, user_step, decay(user_step), clip, n);
+  model_.users.rows.modify(event.user, seed, work.row, [&](float* row) {
+    kernels.step_row(row, gradient, 1, user_step, decay(user_step), clip, n);
+  });
   for (std::size_t t = 0; t < work.query.history.size(); ++t) {
     const Slot item = model_.items.slot(work.query.history[t]);
     const float weight = work.query.weights[t];
     const float row_step = row_rate(rate, &item.sums->row, weight * weight * gradient_mean_square);
-    kernels.step_row(item.row, gradient, weight, row_step, 0, clip, n);
+    model_.items.rows.modify(work.query.history[t], seed, work.row,
+                             [&](float* row) { kernels.step_row(row, gradient, weight, row_step, 0, clip, n); });
   }
   written().insert(written().end(), work.query.history.begin(), work.query.history.end());
   if (!ranks(settings_.objective)) {

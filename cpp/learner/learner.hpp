@@ -10,6 +10,8 @@
 // gradient, and rate_j = rate / sqrt(accumulator + 1e-8). The l2 term goes at the plain rate (decoupled weight decay,
 // Loshchilov and Hutter 2019): scaled by Adagrad, it would fling a row whose first gradients are tiny.
 //
+// Rows of halves are stepped in floats and rounded back at random (RowTable::modify).
+//
 // Thread safety: `learn` from any number of threads, each under a writer pin.
 #pragma once
 
@@ -61,7 +63,8 @@ class Learner {
   struct Pair;
   struct PairGroup;
   bool learns_pairs() const {
-    return settings_.objective == Objective::kBpr && settings_.negatives == 1 && settings_.history == 0;
+    return settings_.storage == Storage::kFp32 && settings_.objective == Objective::kBpr && settings_.negatives == 1 &&
+           settings_.history == 0;
   }
   void prepare_pair(const Event& event, Pair& pair) const;
   void prefetch_pair(const Event& event, const Pair& pair) const;
@@ -80,6 +83,8 @@ class Learner {
   void mark_written();
   bool is_choice(const Event& event) const;
 
+  // What the rounding of rows of halves draws for this event.
+  std::uint64_t rounding_seed(std::uint64_t sequence) const;
   float rate_now(std::uint64_t sequence) const;
   // The rate of a row whose gradient has this mean square; updates its accumulator.
   float row_rate(float rate, float* accumulator, float mean_square) const;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/kernels.hpp"
-
 namespace recengine {
 
 namespace {
@@ -14,8 +12,8 @@ constexpr std::uint64_t kItemStream = 0x6974656D73u;  // "items": users and item
 
 // With a history, users start at zero: the items they choose place them.
 Model::Model(EpochDomain& domain, const Settings& settings)
-    : users(domain, settings.dim, {settings.seed, settings.history > 0 ? 0.0f : settings.init_scale}),
-      items(domain, settings.dim, {settings.seed ^ kItemStream, settings.init_scale}),
+    : users(domain, settings.dim, {settings.seed, settings.history > 0 ? 0.0f : settings.init_scale}, settings.storage),
+      items(domain, settings.dim, {settings.seed ^ kItemStream, settings.init_scale}, settings.storage),
       user_state(domain, settings.history),
       popularity(settings.popularity_half_life) {
   float weight = 1;
@@ -48,7 +46,7 @@ void Model::compose(Row user, std::span<const Row> session, QueryVector& query) 
 void Model::start_from(Row user, QueryVector& query) const {
   query.x.resize(users.stride());
   if (user != kNoRow) {
-    active_kernels().load(query.x.data(), users.rows.row(user), users.stride());
+    users.rows.load(user, query.x.data());
   } else {
     std::fill(query.x.begin(), query.x.end(), 0.0f);
   }
@@ -57,7 +55,7 @@ void Model::start_from(Row user, QueryVector& query) const {
 void Model::add_history(QueryVector& query) const {
   query.weights.assign(decay_.begin(), decay_.begin() + static_cast<std::ptrdiff_t>(query.history.size()));
   for (std::size_t t = 0; t < query.history.size(); ++t) {
-    active_kernels().add_scaled(query.x.data(), items.rows.row(query.history[t]), query.weights[t], users.stride());
+    items.rows.add_scaled(query.x.data(), query.history[t], query.weights[t]);
   }
 }
 

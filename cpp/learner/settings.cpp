@@ -23,6 +23,8 @@ constexpr std::array<std::pair<std::string_view, Objective>, 4> kObjectives{{{"s
                                                                              {"squared", Objective::kSquared}}};
 constexpr std::array<std::pair<std::string_view, Optimizer>, 2> kOptimizers{
     {{"adagrad", Optimizer::kAdagrad}, {"sgd", Optimizer::kSgd}}};
+constexpr std::array<std::pair<std::string_view, Storage>, 2> kStorages{
+    {{"fp32", Storage::kFp32}, {"fp16", Storage::kFp16}}};
 
 template <class Table>
 auto parse(const Table& table, std::string_view what, std::string_view name) {
@@ -50,8 +52,10 @@ void check_range(std::string_view name, double value, double low, double high, s
 
 Objective parse_objective(std::string_view name) { return parse(kObjectives, "objective", name); }
 Optimizer parse_optimizer(std::string_view name) { return parse(kOptimizers, "optimizer", name); }
+Storage parse_storage(std::string_view name) { return parse(kStorages, "storage", name); }
 std::string_view name_of(Objective objective) { return name_in(kObjectives, objective); }
 std::string_view name_of(Optimizer optimizer) { return name_in(kOptimizers, optimizer); }
+std::string_view name_of(Storage storage) { return name_in(kStorages, storage); }
 
 void check_learning_rate(double rate) { check_range("learning_rate", rate, 0, 1e6, "a finite number of at least 0"); }
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "storage/row_table.hpp"
+
 namespace recengine {
 
 enum class Objective : std::uint32_t { kSoftmax, kBpr, kLogistic, kSquared };
@@ -25,6 +27,7 @@ struct Settings {
   std::uint32_t history = 10;
   float history_decay = 0.5f;
   double popularity_half_life = 14 * 86400.0;  // seconds; infinity: never forgets
+  Storage storage = Storage::kFp32;            // of the rows of users and items
 
   // Throws std::invalid_argument naming the first value that is out of range.
   void validate() const;
@@ -36,8 +39,10 @@ inline constexpr std::uint32_t kMaxNegatives = 65536;
 
 Objective parse_objective(std::string_view name);
 Optimizer parse_optimizer(std::string_view name);
+Storage parse_storage(std::string_view name);
 std::string_view name_of(Objective objective);
 std::string_view name_of(Optimizer optimizer);
+std::string_view name_of(Storage storage);
 
 // REQUIRES-checks shared with the setters of a running engine; throw std::invalid_argument.
 void check_learning_rate(double rate);

@@ -49,7 +49,7 @@ class Cell {
     for (std::size_t line = 0; line < 4; ++line) __builtin_prefetch(codes_ + line * kCacheLine);
   }
 
-  // Codes the row as it is now into a lane below size(), or at its end where there is room: append.
+  // Codes a copy of the row into a lane below size(), or at its end where there is room: append.
   RowCode write(std::size_t lane, Row row, const float* values, float bias);
   RowCode append(Row row, const float* values, float bias);
 

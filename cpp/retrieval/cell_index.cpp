@@ -7,7 +7,8 @@
 
 namespace recengine {
 
-CellIndex::CellIndex(EpochDomain& domain, EmbeddingTable& items) : domain_(domain), items_(items) {
+CellIndex::CellIndex(EpochDomain& domain, EmbeddingTable& items)
+    : domain_(domain), items_(items), copy_(items.stride()) {
   auto none = std::make_shared<Centres>();
   none->stride = items.stride();
   directory_.store(new Directory(std::move(none), 0), std::memory_order_release);
@@ -60,11 +61,17 @@ bool CellIndex::locates(std::span<Cell* const> cells, Row row) const {
   return at.lane < cell.size() && cell.row(at.lane) == row;
 }
 
+// The row as it is now, until the next call.
+const float* CellIndex::copy_of(Row row) {
+  items_.rows.load(row, copy_.data());
+  return copy_.data();
+}
+
 // A row that has its lane.
 void CellIndex::code(Directory& directory, Row row) {
   const Location at = locations_[row];
   const std::size_t j = at.cell_plus_one - 1;
-  const float* const values = items_.rows.row(row);
+  const float* const values = copy_of(row);
   const float bias = load_relaxed(&items_.bias[row]);
   coded(directory, j, values, directory.cell(j)->write(at.lane, row, values, bias).norm, bias);
   ++worn_[j];
@@ -80,7 +87,7 @@ void CellIndex::coded(Directory& directory, std::size_t j, const float* values, 
 
 void CellIndex::append_to(Directory& directory, std::size_t j, Row row) {
   Cell& cell = *directory.cell(j);
-  const float* const values = items_.rows.row(row);
+  const float* const values = copy_of(row);
   const float bias = load_relaxed(&items_.bias[row]);
   locations_[row] = {static_cast<std::uint32_t>(j + 1), static_cast<std::uint32_t>(cell.size())};
   coded(directory, j, values, cell.append(row, values, bias).norm, bias);

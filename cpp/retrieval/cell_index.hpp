@@ -92,6 +92,7 @@ class CellIndex {
   void code(Directory& directory, Row row);
   void append(Row row);
   void append_to(Directory& directory, std::size_t cell, Row row);
+  const float* copy_of(Row row);
   void coded(Directory& directory, std::size_t cell, const float* values, float norm, float bias);
   bool locates(std::span<Cell* const> cells, Row row) const;
   void publish(std::unique_ptr<Directory> fresh);
@@ -120,6 +121,7 @@ class CellIndex {
   std::mutex lock_;
   Column<Location> locations_;       // GUARDED_BY(lock_), as what follows
   std::vector<std::uint32_t> worn_;  // rows rewritten in each cell since it was built
+  AlignedFloats copy_;               // of the row that is being coded
   bool rebuilding_ = false;
   DirtyRows rewritten_;           // while rebuilding: rows coded meanwhile
   std::size_t trained_rows_ = 0;  // GUARDED_BY(upkeep_mutex_), as is

@@ -18,10 +18,6 @@ constexpr std::size_t kPromising = 12;       // clusters visited by promise befo
 constexpr std::size_t kAhead = 2;            // cells between fetching and visiting one
 constexpr std::size_t kCellsPerCheck = 256;  // between two looks at the interrupt
 
-void prefetch_row(const float* row, std::size_t stride) {
-  for (std::size_t d = 0; d < std::min<std::size_t>(stride, 256); d += kRowPadding) __builtin_prefetch(row + d);
-}
-
 }  // namespace
 
 // One query on its way through a directory. It takes the thread's scratch memory and gives it back at the end: a signal
@@ -78,8 +74,7 @@ struct CellIndex::Search {
     const EmbeddingTable& items = index.items_;
     if (selection.filter != nullptr && !selection.filter->admits(row)) return;  // cheaper than the row
     ++report.scored;
-    const float value =
-        active_kernels().dot(query, items.rows.row(row), items.stride()) + load_relaxed(&items.bias[row]);
+    const float value = items.rows.dot(query, row) + load_relaxed(&items.bias[row]);
     if (value >= top.threshold() && rest.admits(row)) top.push(value, row);
   }
 
@@ -133,7 +128,7 @@ struct CellIndex::Search {
       for (unsigned left = hits[b]; left != 0; left &= left - 1) {
         const Row row = cell.row((first + b) * kBlockRows + static_cast<std::size_t>(std::countr_zero(left)));
         if (row == kNoRow) continue;
-        prefetch_row(index.items_.rows.row(row), index.items_.stride());
+        index.items_.rows.prefetch(row);
         rows[size++] = row;
       }
     }

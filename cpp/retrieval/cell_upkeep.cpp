@@ -37,7 +37,7 @@ std::size_t clusters_for(std::size_t rows) {
 AlignedFloats copies(const EmbeddingTable& items, std::span<const Row> rows) {
   AlignedFloats vectors(rows.size() * items.stride());
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    active_kernels().load(vectors.data() + i * items.stride(), items.rows.row(rows[i]), items.stride());
+    items.rows.load(rows[i], vectors.data() + i * items.stride());
   }
   return vectors;
 }
@@ -89,13 +89,12 @@ CellIndex::Built CellIndex::build(std::shared_ptr<const Centres> centres, std::v
   std::atomic<std::size_t> next{0};
   run_parallel(threads, stop, [&](std::size_t) {
     std::vector<std::pair<float, Row>> order;
+    AlignedFloats values(n);
     for (std::size_t j; (j = next.fetch_add(1, std::memory_order_relaxed)) < members.size();) {
       if (!anew[j]) continue;
       order.clear();
       for (const Row row : members[j]) {
-        float square;
-        active_kernels().square_norms(items_.rows.row(row), 1, n, &square);
-        order.emplace_back(-square, row);
+        order.emplace_back(-items_.rows.square_norm(row), row);
       }
       std::sort(order.begin(), order.end());  // longest first: whole blocks fall below the threshold
       auto cell = std::make_unique<Cell>(order.size(), n);
@@ -103,9 +102,10 @@ CellIndex::Built CellIndex::build(std::shared_ptr<const Centres> centres, std::v
       double squares = 0;
       for (const auto& [negated, row] : order) {
         const float bias = load_relaxed(&items_.bias[row]);
-        const float* const values = items_.rows.row(row);
-        const RowCode code = cell->append(row, values, bias);
-        const float distance = safe_distance(values, code.norm, built.centres->row(j), built.centres->norms[j], n);
+        items_.rows.load(row, values.data());
+        const RowCode code = cell->append(row, values.data(), bias);
+        const float distance =
+            safe_distance(values.data(), code.norm, built.centres->row(j), built.centres->norms[j], n);
         bounds.radius = std::max(bounds.radius, distance);
         bounds.norm = std::max(bounds.norm, safe_norm(code.norm, n));
         bounds.bias = std::max(bounds.bias, safe_bias(bias));

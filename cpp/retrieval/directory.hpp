@@ -40,7 +40,7 @@ class Directory {
   void set_cell(std::size_t j, Cell* cell, const CellBounds& bounds);
   CellBounds bounds(std::size_t j) const;
 
-  // A row of cell j was coded with this norm (at least its length).
+  // A row of cell j was coded, from this copy, with this norm (at least its length).
   void raise(std::size_t j, const float* row, float norm, float bias);
 
   // bounds[j], and how promising each cell is: what its better rows may reach. `dots` has room for all cells, as have
@@ -60,8 +60,8 @@ class Directory {
 float safe_norm(float norm, std::size_t n);
 float safe_bias(float bias);
 
-// At least the distance between the row, of at most this norm, and the centre, and enough more that the bound above
-// holds for scores computed in floats.
+// At least the distance between the row (a copy), of at most this norm, and the centre, and enough more that the bound
+// above holds for scores computed in floats.
 float safe_distance(const float* row, float norm, const float* centre, float centre_norm, std::size_t n);
 
 }  // namespace recengine

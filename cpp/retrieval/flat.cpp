@@ -5,7 +5,6 @@
 #include <bit>
 #include <cmath>
 
-#include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
 #include "storage/interrupt.hpp"
 
@@ -68,12 +67,10 @@ float cosine(float dot, float square_norm) { return square_norm > 0 ? dot / std:
 }  // namespace
 
 void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top) {
-  const Kernels& kernels = active_kernels();
   std::array<float, kBlock> scores;
   const Selection rest = selection.without_filter();
   const auto block = [&](Row first, Row count, std::uint64_t live) {
-    const float highest =
-        kernels.scan(query, items.rows.row(first), &items.bias[first], count, items.stride(), scores.data());
+    const float highest = items.rows.scan(query, first, count, &items.bias[first], scores.data());
     if (highest > top.threshold()) offer(scores.data(), first, live, rest, top);
   };
   if (selection.filter == nullptr) return for_each_block(items, block);
@@ -83,12 +80,10 @@ void scan_flat(const EmbeddingTable& items, const float* query, const Selection&
 
 void scan_flat_batch(const EmbeddingTable& items, const float* queries, std::size_t count, const Selection* selections,
                      TopK<float>* tops) {
-  const Kernels& kernels = active_kernels();
   std::array<float, kBatch * kBlock> scores;
   const auto rest = [&](std::size_t q) { return selections[q].without_filter(); };
   const auto block = [&](Row first, Row rows, std::uint64_t live) {
-    kernels.scan_many(queries, count, items.rows.row(first), &items.bias[first], rows, items.stride(), scores.data(),
-                      kBlock);
+    items.rows.scan_many(queries, count, first, rows, &items.bias[first], scores.data(), kBlock);
     for (std::size_t q = 0; q < count; ++q) {
       const float* const mine = scores.data() + q * kBlock;
       const float threshold = tops[q].threshold();
@@ -108,24 +103,16 @@ void scan_flat_batch(const EmbeddingTable& items, const float* queries, std::siz
 void scan_gather(const EmbeddingTable& items, const float* query, std::span<const Row> rows, const Selection& selection,
                  TopK<float>& top) {
   constexpr std::size_t kTogether = 16;
-  const Kernels& kernels = active_kernels();
-  std::array<const float*, kTogether> vectors;
   std::array<Row, kTogether> live;
   std::array<float, kTogether> scores;
-  const std::size_t stride = items.stride();
   for (std::size_t next = 0, ahead = 0; next < rows.size();) {
     std::size_t size = 0;
     for (; next < rows.size() && size < kTogether; ++next) {
       // The rows after the next ones are asked for meanwhile.
-      for (; ahead < std::min(rows.size(), next + kTogether); ++ahead) {
-        const float* const row = items.rows.row(rows[ahead]);
-        for (std::size_t k = 0; k < stride; k += kRowPadding) __builtin_prefetch(row + k);
-      }
-      if (!items.is_live(rows[next])) continue;
-      live[size] = rows[next];
-      vectors[size++] = items.rows.row(rows[next]);
+      for (; ahead < std::min(rows.size(), next + kTogether); ++ahead) items.rows.prefetch(rows[ahead]);
+      if (items.is_live(rows[next])) live[size++] = rows[next];
     }
-    kernels.gather_dot(query, vectors.data(), size, stride, scores.data());
+    items.rows.gather_dot(query, std::span<const Row>(live.data(), size), scores.data());
     for (std::size_t r = 0; r < size; ++r) {
       const float score = scores[r] + load_relaxed(&items.bias[live[r]]);
       if (score >= top.threshold() && selection.admits(live[r])) top.push(score, live[r]);
@@ -134,13 +121,12 @@ void scan_gather(const EmbeddingTable& items, const float* query, std::span<cons
 }
 
 void scan_cosine(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top) {
-  const Kernels& kernels = active_kernels();
   std::array<float, kBlock> scores;
   std::array<float, kBlock> norms;
   const Selection rest = selection.without_filter();
   const auto block = [&](Row first, Row count, std::uint64_t live) {
-    kernels.scan(query, items.rows.row(first), nullptr, count, items.stride(), scores.data());
-    kernels.square_norms(items.rows.row(first), count, items.stride(), norms.data());
+    items.rows.scan(query, first, count, nullptr, scores.data());
+    items.rows.square_norms(first, count, norms.data());
     for (Row r = 0; r < count; ++r) scores[r] = cosine(scores[r], norms[r]);
     offer(scores.data(), first, live, rest, top);
   };
@@ -151,12 +137,9 @@ void scan_cosine(const EmbeddingTable& items, const float* query, const Selectio
 
 void scan_gather_cosine(const EmbeddingTable& items, const float* query, std::span<const Row> rows,
                         const Selection& selection, TopK<float>& top) {
-  const Kernels& kernels = active_kernels();
   for (const Row row : rows) {
     if (!items.is_live(row) || !selection.admits(row)) continue;
-    float square_norm;
-    kernels.square_norms(items.rows.row(row), 1, items.stride(), &square_norm);
-    top.push(cosine(kernels.dot(query, items.rows.row(row), items.stride()), square_norm), row);
+    top.push(cosine(items.rows.dot(query, row), items.rows.square_norm(row)), row);
   }
 }
 

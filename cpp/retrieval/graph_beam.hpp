@@ -160,26 +160,18 @@ Row descend(const Score& score, const Links& links, Row row, std::size_t limit) 
 // <query, q_i> + b_i
 class InnerProduct {
  public:
-  InnerProduct(const EmbeddingTable& items, const float* query)
-      : items_(items), kernels_(active_kernels()), query_(query) {}
+  InnerProduct(const EmbeddingTable& items, const float* query) : items_(items), query_(query) {}
 
-  void prefetch(Row row) const {
-    const auto* const bytes = reinterpret_cast<const char*>(items_.rows.row(row));
-    const std::size_t size = items_.stride() * sizeof(float);
-    for (std::size_t line = 0; line < size; line += kCacheLine) __builtin_prefetch(bytes + line);
-  }
+  void prefetch(Row row) const { items_.rows.prefetch(row); }
 
   void operator()(std::span<const Row> rows, float* out) const {
     if (rows.empty()) return;
-    std::array<const float*, kMaxLinks> vectors;
-    for (std::size_t i = 0; i < rows.size(); ++i) vectors[i] = items_.rows.row(rows[i]);
-    kernels_.gather_dot(query_, vectors.data(), rows.size(), items_.stride(), out);
+    items_.rows.gather_dot(query_, rows, out);
     for (std::size_t i = 0; i < rows.size(); ++i) out[i] += load_relaxed(&items_.bias[rows[i]]);
   }
 
  private:
   const EmbeddingTable& items_;
-  const Kernels& kernels_;
   const float* const query_;
 };
 

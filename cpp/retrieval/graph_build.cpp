@@ -25,8 +25,7 @@ class Graph::Nearness {
     const EmbeddingTable& items = graph_.items_;
     dots_(rows, out);
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      float square;
-      active_kernels().square_norms(items.rows.row(rows[i]), 1, items.stride(), &square);
+      const float square = items.rows.square_norm(rows[i]);
       const float bias = load_relaxed(&items.bias[rows[i]]);
       const float height = point_.lift - graph_.lift(square, limit_);
       // With dots_ = <x, q> + b: -(|x|^2 + |q|^2 - 2 <x, q> + (difference of biases)^2 + (difference of lifts)^2)
@@ -249,11 +248,7 @@ void Graph::raise_entry(Row row) {
 
 // Takes the place of the shortest seed, if that is shorter.
 void Graph::raise_seeds(Row row) {
-  const auto square = [this](Row of) {
-    float result = -1;
-    if (of != kNoRow) active_kernels().square_norms(items_.rows.row(of), 1, items_.stride(), &result);
-    return result;
-  };
+  const auto square = [this](Row of) { return of != kNoRow ? items_.rows.square_norm(of) : -1.0f; };
   const std::lock_guard lock(seeds_mutex_);
   std::size_t shortest = 0;
   float least = std::numeric_limits<float>::infinity();

@@ -15,12 +15,6 @@ namespace {
 constexpr float kClip = 0.25f;   // T, as a share of the longest row's length
 constexpr float kDrift = 0.15f;  // as a share of the row's length
 
-float row_square(const EmbeddingTable& items, Row row) {
-  float square;
-  active_kernels().square_norms(items.rows.row(row), 1, items.stride(), &square);
-  return square;
-}
-
 }  // namespace
 
 float Graph::limit() const { return kClip * kClip * longest_.load(std::memory_order_relaxed); }
@@ -29,24 +23,22 @@ float Graph::lift(float square, float limit) const { return square < limit ? std
 
 void Graph::load_point(Row row, Point& point) const {
   point.x.resize(items_.stride());
-  active_kernels().load(point.x.data(), items_.rows.row(row), items_.stride());
+  items_.rows.load(row, point.x.data());
   point.square = active_kernels().square_norm(point.x.data(), items_.stride());
   point.bias = load_relaxed(&items_.bias[row]);
   point.lift = lift(point.square, limit());
 }
 
 void Graph::measure(const Point& point, std::span<const Row> rows, std::vector<Candidate>& candidates) const {
-  std::array<const float*, kMaxLinks> vectors;
   std::array<float, kMaxLinks> dots;
   const float bound = limit();
   candidates.clear();
   for (std::size_t first = 0; first < rows.size(); first += kMaxLinks) {
     const std::size_t count = std::min(kMaxLinks, rows.size() - first);
-    for (std::size_t i = 0; i < count; ++i) vectors[i] = items_.rows.row(rows[first + i]);
-    active_kernels().gather_dot(point.x.data(), vectors.data(), count, items_.stride(), dots.data());
+    items_.rows.gather_dot(point.x.data(), rows.subspan(first, count), dots.data());
     for (std::size_t i = 0; i < count; ++i) {
       const Row row = rows[first + i];
-      Candidate candidate{0, row, row_square(items_, row), load_relaxed(&items_.bias[row]), 0};
+      Candidate candidate{0, row, items_.rows.square_norm(row), load_relaxed(&items_.bias[row]), 0};
       candidate.lift = lift(candidate.square, bound);
       const float bias = point.bias - candidate.bias;
       const float height = point.lift - candidate.lift;
@@ -67,7 +59,6 @@ void Graph::select(std::vector<Candidate>& candidates, std::size_t count, std::v
     return a.distance != b.distance ? a.distance < b.distance : a.row < b.row;
   });
   chosen.clear();
-  std::array<const float*, kMaxLinks> vectors;
   std::array<Candidate, kMaxLinks> kept;
   std::array<Row, kMaxLinks> last_equal;
   AlignedFloats x(items_.stride());
@@ -75,11 +66,11 @@ void Graph::select(std::vector<Candidate>& candidates, std::size_t count, std::v
   std::array<float, kTile> dots;
   for (const Candidate& candidate : candidates) {
     if (chosen.size() == count && dropped == nullptr) return;
-    active_kernels().load(x.data(), items_.rows.row(candidate.row), items_.stride());
+    items_.rows.load(candidate.row, x.data());
     Row cover = kNoRow;
     for (std::size_t first = 0; first < chosen.size() && cover == kNoRow; first += kTile) {
       const std::size_t tile = std::min(kTile, chosen.size() - first);
-      active_kernels().gather_dot(x.data(), vectors.data() + first, tile, items_.stride(), dots.data());
+      items_.rows.gather_dot(x.data(), std::span(chosen).subspan(first, tile), dots.data());
       for (std::size_t i = 0; i < tile && cover == kNoRow; ++i) {
         const Candidate& other = kept[first + i];
         const float bias = candidate.bias - other.bias;
@@ -93,7 +84,6 @@ void Graph::select(std::vector<Candidate>& candidates, std::size_t count, std::v
       }
     }
     if (cover == kNoRow && chosen.size() < count) {
-      vectors[chosen.size()] = items_.rows.row(candidate.row);
       kept[chosen.size()] = candidate;
       last_equal[chosen.size()] = candidate.row;
       chosen.push_back(candidate.row);
@@ -106,8 +96,7 @@ void Graph::select(std::vector<Candidate>& candidates, std::size_t count, std::v
 std::array<float, Graph::kProjections> Graph::project(Row row) const {
   std::array<float, kProjections> projections;
   for (std::size_t j = 0; j < kProjections; ++j) {
-    projections[j] = active_kernels().dot(signs_.data() + j * items_.stride(), items_.rows.row(row), items_.stride()) +
-                     load_relaxed(&items_.bias[row]);
+    projections[j] = items_.rows.dot(signs_.data() + j * items_.stride(), row) + load_relaxed(&items_.bias[row]);
   }
   return projections;
 }
@@ -122,7 +111,7 @@ bool Graph::has_drifted(Row row) const {
     moved += step * step / kProjections;
   }
   const float bias = load_relaxed(&items_.bias[row]);
-  return moved > kDrift * kDrift * (row_square(items_, row) + bias * bias);
+  return moved > kDrift * kDrift * (items_.rows.square_norm(row) + bias * bias);
 }
 
 }  // namespace recengine

@@ -107,9 +107,7 @@ std::size_t Graph::relink_drifted(std::size_t rows) {
     }
     const Row row = cursor_++;
     if (!is_linked(row)) continue;
-    float square;
-    active_kernels().square_norms(items_.rows.row(row), 1, items_.stride(), &square);
-    sweep_longest_ = std::max(sweep_longest_, square);
+    sweep_longest_ = std::max(sweep_longest_, items_.rows.square_norm(row));
     raise_seeds(row);  // the places of those that were removed, or have become short
     bool moved = update(row);
     for (std::size_t level = level_of(row) + 1; level-- > 0;) moved |= mend(row, level);

@@ -44,7 +44,7 @@ inline ChunkPosition locate(std::size_t row) {
 inline constexpr std::size_t chunk_begin(std::size_t chunk) { return (kFirst << chunk) - kFirst; }
 inline constexpr std::size_t chunk_rows(std::size_t chunk) { return kFirst << chunk; }
 
-// The growing directory that Column and RowTable share; it knows bytes only.
+// The growing directory that Column and RowTable (row_table.hpp) share; it knows bytes only.
 class ChunkDirectory {
  public:
   void reserve(std::size_t rows, std::size_t row_bytes) {
@@ -109,34 +109,6 @@ class Column {
   }
 
   ChunkDirectory chunks_;
-};
-
-// Rows of `stride` floats (a multiple of 16), 64-byte aligned, zero-filled, on huge pages where chunks are large.
-class RowTable {
- public:
-  explicit RowTable(std::size_t stride) : stride_(stride) {}
-  RowTable(const RowTable&) = delete;
-  RowTable& operator=(const RowTable&) = delete;
-
-  void reserve(std::size_t rows) { chunks_.reserve(rows, stride_ * sizeof(float)); }  // as Column::reserve
-
-  // REQUIRES: row < capacity(). Rows of one chunk lie one behind the other, `stride` floats apart.
-  float* row(std::size_t row) { return at(locate(row)); }
-  const float* row(std::size_t row) const { return at(locate(row)); }
-  float* at(ChunkPosition position) { return start(position); }
-  const float* at(ChunkPosition position) const { return start(position); }
-
-  std::size_t stride() const { return stride_; }
-  std::size_t capacity() const { return chunks_.capacity(); }
-  std::size_t memory_bytes() const { return chunks_.memory_bytes(); }
-
- private:
-  float* start(ChunkPosition position) const {
-    return reinterpret_cast<float*>(chunks_.start(position.chunk)) + position.offset * stride_;
-  }
-
-  ChunkDirectory chunks_;
-  std::size_t stride_;
 };
 
 // Calls visit(first_row, count) for the contiguous runs that make up [0, rows), in order: the same for every table.

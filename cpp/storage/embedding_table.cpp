@@ -3,7 +3,6 @@
 #include <stdexcept>
 #include <vector>
 
-#include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
 #include "storage/aligned.hpp"
 #include "storage/random.hpp"
@@ -16,8 +15,13 @@ std::size_t padded(std::size_t dim) { return (dim + kRowPadding - 1) / kRowPaddi
 
 }  // namespace
 
-EmbeddingTable::EmbeddingTable(EpochDomain& domain, std::size_t dim, Initializer initializer)
-    : ids(domain), rows(padded(dim)), domain_(domain), dim_(dim), stride_(padded(dim)), initializer_(initializer) {}
+EmbeddingTable::EmbeddingTable(EpochDomain& domain, std::size_t dim, Initializer initializer, Storage storage)
+    : ids(domain),
+      rows(padded(dim), storage),
+      domain_(domain),
+      dim_(dim),
+      stride_(padded(dim)),
+      initializer_(initializer) {}
 
 void EmbeddingTable::attach(std::function<void(std::size_t)> reserve, std::function<void(Row)> wipe) {
   attached_.emplace_back(std::move(reserve), std::move(wipe));
@@ -62,7 +66,7 @@ Row EmbeddingTable::take_slot() {
   if (!fresh.empty()) {
     Random random(initializer_.seed, row);
     for (std::size_t d = 0; d < dim_; ++d) fresh[d] = initializer_.scale * (2 * random.uniform() - 1);
-    active_kernels().store(rows.row(row), fresh.data(), stride_);
+    rows.store(row, fresh.data());
   }
   return row;
 }
@@ -70,7 +74,7 @@ Row EmbeddingTable::take_slot() {
 void EmbeddingTable::retire_slot(Row row) {
   live_[row / 64].fetch_and(~(std::uint64_t{1} << (row % 64)), std::memory_order_release);
   const AlignedFloats zeros(stride_, 0.0f);
-  active_kernels().store(rows.row(row), zeros.data(), stride_);
+  rows.store(row, zeros.data());
   store_relaxed(&bias[row], 0.0f);
   store_relaxed(&accumulators[row].row, 0.0f);
   store_relaxed(&accumulators[row].bias, 0.0f);

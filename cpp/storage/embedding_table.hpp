@@ -5,7 +5,7 @@
 //     sees a live bit can name the row, who finds an id sees it live, and both see the row of that owner, or of nobody.
 //  2. An erased slot goes to no new owner before `recycle` was called for it and every thread pinned then has left, so
 //     that what a pinned thread holds never changes its owner.
-// The floats themselves (rows, biases, accumulators) are learned without locks and read through the kernels or
+// The numbers themselves (rows, biases, accumulators) are learned without locks and read through RowTable or
 // relaxed.hpp.
 //
 // Thread safety: find_or_insert under a writer pin, readers under any pin; erase and recycle while writers are paused.
@@ -26,6 +26,7 @@
 #include "storage/epoch.hpp"
 #include "storage/fence.hpp"
 #include "storage/id_map.hpp"
+#include "storage/row_table.hpp"
 
 namespace recengine {
 
@@ -37,10 +38,11 @@ class EmbeddingTable {
     float scale;
   };
 
-  EmbeddingTable(EpochDomain& domain, std::size_t dim, Initializer initializer);
+  EmbeddingTable(EpochDomain& domain, std::size_t dim, Initializer initializer, Storage storage = Storage::kFp32);
 
   std::size_t dim() const { return dim_; }
   std::size_t stride() const { return stride_; }
+  Storage storage() const { return rows.storage(); }
   // Slots handed out so far, live or not: rows [0, count()) may be read.
   Row count() const { return count_.load(std::memory_order_acquire); }
   std::size_t size() const { return ids.size(); }
@@ -92,7 +94,7 @@ class EmbeddingTable {
   // Where a row and its scalars are: one look-up for whoever needs several of them.
   Slot slot(Row row) {
     const ChunkPosition at = locate(row);
-    return {rows.at(at), &bias.at(at), &accumulators.at(at)};
+    return {reinterpret_cast<float*>(rows.address(at)), &bias.at(at), &accumulators.at(at)};
   }
 
   IdMap ids;

@@ -17,6 +17,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/table.hpp"
 #include "storage/memory.hpp"
 
 namespace recengine {
@@ -29,7 +30,7 @@ class FormatError : public std::runtime_error {
 inline constexpr std::uint32_t kFormatVersion = 1;
 
 // What a section holds, so that no table is read as another type.
-enum class ElementType : std::uint32_t { kBytes, kInt64, kUint32, kUint64, kFloat32, kFloat64 };
+enum class ElementType : std::uint32_t { kBytes, kInt64, kUint32, kUint64, kFloat32, kFloat64, kFloat16 };
 
 template <class T>
 constexpr ElementType element_type() {
@@ -43,6 +44,8 @@ constexpr ElementType element_type() {
     return ElementType::kUint64;
   else if constexpr (std::is_same_v<T, float>)
     return ElementType::kFloat32;
+  else if constexpr (std::is_same_v<T, Half>)
+    return ElementType::kFloat16;
   else {
     static_assert(std::is_same_v<T, double>, "no such element type");
     return ElementType::kFloat64;

@@ -56,7 +56,7 @@ class Fixture {
   void write(std::int64_t id, const AlignedFloats& values, float bias) {
     const auto pin = domain.pin_writer();
     const Row row = items.find_or_insert(id);
-    active_kernels().store(items.rows.row(row), values.data(), items.stride());
+    items.rows.store(row, values.data());
     store_relaxed(&items.bias[row], bias);
     full_fence();
     items.dirty.mark(row);

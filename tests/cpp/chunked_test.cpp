@@ -83,24 +83,6 @@ void columns_destroy_what_they_hold() {
   CHECK(alive == 0);
 }
 
-void rows_are_aligned_and_contiguous() {
-  for (const std::size_t stride : {16u, 64u, 1024u}) {
-    RowTable table(stride);
-    table.reserve(3000);
-    CHECK(table.stride() == stride);
-    CHECK(table.memory_bytes() >= table.capacity() * stride * sizeof(float));
-    for_each_run(3000, [&](std::size_t first, std::size_t count) {
-      for (std::size_t row = first; row < first + count; ++row) {
-        CHECK(reinterpret_cast<std::uintptr_t>(table.row(row)) % 64 == 0);
-        CHECK(table.row(row) == table.row(first) + (row - first) * stride);
-        CHECK(table.row(row)[0] == 0 && table.row(row)[stride - 1] == 0);
-        table.row(row)[stride - 1] = static_cast<float>(row);
-      }
-    });
-    for (std::size_t row = 0; row < 3000; ++row) CHECK(table.row(row)[stride - 1] == static_cast<float>(row));
-  }
-}
-
 void large_memory_is_aligned_to_huge_pages() {
   for (const std::size_t bytes : {std::size_t{1}, kHugePage - 1, kHugePage, kHugePage + 1, 5 * kHugePage}) {
     Memory memory(bytes);
@@ -158,7 +140,6 @@ int main() {
   recengine::runs_cover_every_row_in_order();
   recengine::columns_keep_values_and_addresses();
   recengine::columns_destroy_what_they_hold();
-  recengine::rows_are_aligned_and_contiguous();
   recengine::large_memory_is_aligned_to_huge_pages();
   recengine::stress_readers_beside_growth();
 }

@@ -82,7 +82,7 @@ struct Items {
   void store(Row row, const float* vector, float bias = 0) {
     AlignedFloats padded(table.stride(), 0.0f);
     std::copy_n(vector, kDim, padded.begin());
-    active_kernels().store(table.rows.row(row), padded.data(), padded.size());
+    table.rows.store(row, padded.data());
     store_relaxed(&table.bias[row], bias);
   }
   Row add(std::int64_t id, const float* vector, float bias = 0) {
