@@ -73,6 +73,33 @@ Floats kernel_step_row(const Floats& row, const Floats& gradient, float scale, f
   return first_of(moved, dim);
 }
 
+// float32 (n,) -> the bits of halves, uint16 (n,): to the nearest, or at random if there is a key.
+py::array_t<std::uint16_t> kernel_to_halves(const Floats& values, std::optional<std::uint32_t> key) {
+  if (values.ndim() != 1) throw py::value_error("values must be of shape (n,)");
+  const AlignedFloats x = padded_rows(values);
+  AlignedVector<Half> halves(x.size());
+  if (key) {
+    active_kernels().store_stochastic(halves.data(), x.data(), x.size(), *key);
+  } else {
+    active_kernels().halves.store(halves.data(), x.data(), x.size());
+  }
+  py::array_t<std::uint16_t> out(values.size());
+  std::transform(halves.begin(), halves.begin() + values.size(), out.mutable_data(),
+                 [](Half half) { return static_cast<std::uint16_t>(half); });
+  return out;
+}
+
+// And back.
+Floats kernel_from_halves(const py::array_t<std::uint16_t, py::array::c_style>& bits) {
+  if (bits.ndim() != 1) throw py::value_error("bits must be of shape (n,)");
+  const auto size = static_cast<std::size_t>(bits.size());
+  AlignedVector<Half> halves(std::max(padded(size), kRowPadding), Half{});
+  std::transform(bits.data(), bits.data() + size, halves.begin(), [](std::uint16_t half) { return Half{half}; });
+  AlignedFloats x(halves.size());
+  active_kernels().halves.load(x.data(), halves.data(), x.size());
+  return first_of(x, size);
+}
+
 }  // namespace
 
 void register_kernels(py::module_& module) {
@@ -86,6 +113,8 @@ void register_kernels(py::module_& module) {
              py::arg("rate"), py::arg("l2"), py::arg("clip"));
   module.def("kernel_step_row", &kernel_step_row, py::arg("row"), py::arg("gradient"), py::arg("scale"),
              py::arg("rate"), py::arg("l2"), py::arg("clip"));
+  module.def("kernel_to_halves", &kernel_to_halves, py::arg("values"), py::arg("key"));
+  module.def("kernel_from_halves", &kernel_from_halves, py::arg("bits"));
 }
 
 }  // namespace recengine::bindings

@@ -73,6 +73,10 @@ class Engine:
         ``history=0`` is plain factorisation.
     popularity_half_life
         Seconds after which an event counts half in the popularity ranking that unknown users get; ``math.inf``: never.
+    storage
+        Of the rows of users and items: ``"fp32"``, or ``"fp16"``, which halves them. Scores are then within the
+        rounding of the rows (2^-11 of each coordinate), rankings exact for the rounded rows. Steps are taken in float32
+        and rounded at random, up or down, so that small ones count on average; coordinates stay within 65,504.
     threads
         Most threads a call may use; default: the processors of the machine. Can be changed later.
     maintenance
@@ -118,6 +122,7 @@ class Engine:
         history: int = 10,
         history_decay: float = 0.5,
         popularity_half_life: float = 14 * 86400.0,
+        storage: Literal["fp32", "fp16"] = "fp32",
         threads: int | None = None,
         maintenance: bool = True,
     ) -> None:
@@ -140,6 +145,7 @@ class Engine:
                 "history": history,
                 "history_decay": history_decay,
                 "popularity_half_life": popularity_half_life,
+                "storage": storage,
             }
         )
         if threads is not None:
@@ -172,7 +178,7 @@ class Engine:
         user_ids, item_ids
             Columns of n and m ids.
         user_factors, item_factors
-            (n, dim) and (m, dim), taken as float32.
+            (n, dim) and (m, dim), taken as float32; rounded to the nearest float16 with ``storage="fp16"``.
         user_bias, item_bias
             (n,) and (m,); `user_bias` and `global_bias` enter `predict` only: they change no ranking.
         settings
