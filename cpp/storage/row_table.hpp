@@ -27,7 +27,10 @@ enum class Storage : std::uint32_t { kFp32, kFp16 };
 class RowTable {
  public:
   // Rows of `stride` elements (a multiple of 16), zero-filled, on huge pages where chunks are large.
-  explicit RowTable(std::size_t stride, Storage storage = Storage::kFp32) : stride_(stride), storage_(storage) {}
+  explicit RowTable(std::size_t stride, Storage storage = Storage::kFp32)
+      : stride_(stride),
+        storage_(storage),
+        row_bytes_(stride * (storage == Storage::kFp32 ? sizeof(float) : sizeof(Half))) {}
   RowTable(const RowTable&) = delete;
   RowTable& operator=(const RowTable&) = delete;
 
@@ -35,7 +38,7 @@ class RowTable {
 
   std::size_t stride() const { return stride_; }
   Storage storage() const { return storage_; }
-  std::size_t row_bytes() const { return stride_ * (storage_ == Storage::kFp32 ? sizeof(float) : sizeof(Half)); }
+  std::size_t row_bytes() const { return row_bytes_; }
   std::size_t capacity() const { return chunks_.capacity(); }
   std::size_t memory_bytes() const { return chunks_.memory_bytes(); }
 
@@ -138,6 +141,7 @@ class RowTable {
   ChunkDirectory chunks_;
   const std::size_t stride_;
   const Storage storage_;
+  const std::size_t row_bytes_;
 };
 
 }  // namespace recengine
