@@ -11,6 +11,7 @@ from rich.console import Console
 from recengine.cli.errors import one_line_errors
 from recengine.events import TimeUnit, read_events
 
+Order: TypeAlias = Literal["file", "shuffled"]
 Objective: TypeAlias = Literal["softmax", "bpr", "logistic", "squared"]
 
 app = typer.Typer(
@@ -47,6 +48,14 @@ def replay(
     time_unit: Annotated[TimeUnit, typer.Option(help="What a numeric time counts, since 1970.")] = "s",
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the recommendations.")] = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Recommend no item twice.")] = False,
+    order: Annotated[Order, typer.Option(help="Of the lines within equal user and time.")] = "file",
+    order_seed: Annotated[int, typer.Option(min=0, help="Of the shuffling.")] = 0,
+    session_gap: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="A user's next event after more than this opens a session.")
+    ] = 1800.0,
+    compare: Annotated[
+        str, typer.Option(metavar="NAMES", help="Baselines to run too, by commas: see recengine.baselines.")
+    ] = "",
     objective: Annotated[Objective | None, typer.Option(help="What to learn.", show_default="softmax")] = None,
     dim: Annotated[int | None, typer.Option(help="Dimensions of the rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
@@ -86,6 +95,10 @@ def replay(
             in_time_order(events, messages),
             k=k,
             exclude_seen=exclude_seen,
+            order=order,
+            order_seed=order_seed,
+            session_gap=session_gap,
+            compare=[name.strip() for name in compare.split(",") if name.strip()],
             json_path=json,
             plot_path=plot,
             output=Console(highlight=False),

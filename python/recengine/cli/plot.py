@@ -19,13 +19,16 @@ def check_plot(path: Path) -> None:
 
 
 def plot_recall(result: PrequentialResult, path: Path) -> None:
-    """Plot recall in each tenth of the evaluated events against popularity."""
+    """Plot recall in each tenth of the evaluated events against popularity and the other baselines."""
+    from recengine.evaluate.comparison import ALWAYS
+
     figure = _figure()
     axes = figure.subplots()
     for name, recalls, style in (
         ("recengine", result.recall_by_decile, "o-"),
         ("popularity, 7 days", result.popularity_7d_recall_by_decile, "s--"),
         ("popularity, all time", result.popularity_recall_by_decile, "^:"),
+        *((name, one.recall_by_decile, ".--") for name, one in result.baselines.items() if name not in ALWAYS),
     ):
         axes.plot(range(1, len(recalls) + 1), recalls, style, label=name)
     axes.set_xlabel(f"tenths of the {result.evaluated:,} evaluated events, in time order")

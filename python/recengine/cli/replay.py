@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,10 +15,12 @@ from rich.table import Table
 from recengine import Engine
 from recengine.cli.outputs import check_writable
 from recengine.cli.plot import check_plot, plot_recall
-from recengine.evaluate import PrequentialResult, prequential
+from recengine.evaluate import PrequentialResult, RankingFigures, prequential
 from recengine.evaluate import Progress as Snapshot
+from recengine.evaluate.order import Order
 from recengine.events import Events
 
+TITLES = {"popularity": "popularity, all time", "popularity_7d": "popularity, 7 days"}
 LINE_EVERY = 5.0  # seconds between two lines of progress without a terminal
 
 
@@ -44,6 +46,10 @@ def run_replay(
     *,
     k: int,
     exclude_seen: bool,
+    order: Order,
+    order_seed: int,
+    session_gap: float,
+    compare: Sequence[str],
     json_path: Path | None,
     plot_path: Path | None,
     output: Console,
@@ -51,7 +57,17 @@ def run_replay(
 ) -> PrequentialResult:
     """Replay, print the figures to ``output`` and write the files; progress goes to ``messages``."""
     with _progress(messages) as report:
-        result = prequential(engine, events, k=k, exclude_seen=exclude_seen, progress=report)
+        result = prequential(
+            engine,
+            events,
+            k=k,
+            exclude_seen=exclude_seen,
+            order=order,
+            order_seed=order_seed,
+            session_gap=session_gap,
+            compare=compare,
+            progress=report,
+        )
     if result.interrupted:
         messages.print("recengine: interrupted, the result so far:")
     output.print(_quality(result), _speed(result), sep="\n\n")
@@ -86,22 +102,33 @@ class _Lines:
 
 
 def _figures(now: Snapshot) -> str:
-    learning_only = f"{now.events_per_s:,.0f} events/s"
+    speed = f"{now.events_per_s:,.0f} events/s"
+    if now.comparing:
+        return f"comparing {now.comparing}"
     if not now.evaluated:
-        return f"{learning_only}  (learning only)"
-    return f"{learning_only}  recall {now.recall:.4f}, popularity {now.popularity_recall:.4f}"
+        return f"{speed}  (learning only)"
+    return f"{speed}  recall {now.recall:.4f}, popularity {now.popularity_recall:.4f}"
 
 
 def _quality(result: PrequentialResult) -> Table:
-    table = Table("", f"recall@{result.k}", f"NDCG@{result.k}", f"MRR@{result.k}", header_style="bold")
-    for name, figures in {
-        "recengine": (result.recall, result.ndcg, result.mrr),
-        "popularity, all time": (result.popularity_recall, result.popularity_ndcg, result.popularity_mrr),
-        "popularity, 7 days": (result.popularity_7d_recall, result.popularity_7d_ndcg, result.popularity_7d_mrr),
-    }.items():
-        table.add_row(name, *(f"{figure:.4f}" for figure in figures))
-    table.caption = f"{result.events:,} events, {result.evaluated:,} evaluated, {result.events_per_s:,.0f} events/s"
+    """Recall with half the width of its 95 % interval, also over the events that open a session."""
+    headers = (f"recall@{result.k}", f"NDCG@{result.k}", f"MRR@{result.k}", "first of session")
+    table = Table("", *headers, header_style="bold")
+    table.add_row("recengine", *_cells(result, result.first_of_session))
+    for name, figures in result.baselines.items():
+        table.add_row(TITLES.get(name, name), *_cells(figures, figures.first_of_session))
+    order = "" if result.order == "file" else f", order shuffled with seed {result.order_seed}"
+    table.caption = (
+        f"{result.events:,} events, {result.evaluated:,} evaluated, {result.first_of_session.evaluated:,} of them "
+        f"first of a session{order}, {result.events_per_s:,.0f} events/s"
+    )
     return table
+
+
+def _cells(figures: PrequentialResult | RankingFigures, first: RankingFigures) -> list[str]:
+    low, high = figures.recall_ci
+    recall = f"{figures.recall:.4f} ± {(high - low) / 2:.4f}"
+    return [recall, f"{figures.ndcg:.4f}", f"{figures.mrr:.4f}", f"{first.recall:.4f}"]
 
 
 def _speed(result: PrequentialResult) -> Table:

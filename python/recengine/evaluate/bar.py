@@ -25,6 +25,9 @@ def reporter(progress: bool | Reporter, total: int) -> Iterator[Reporter | None]
         bar = require("tqdm.auto").tqdm(total=total, unit=" events")
 
         def show(so_far: Progress) -> None:
+            if so_far.comparing != bar.desc:
+                bar.set_description_str(so_far.comparing, refresh=False)
+                bar.reset()
             if so_far.evaluated:
                 figures = f"recall {so_far.recall:.4f}, popularity {so_far.popularity_recall:.4f}"
                 bar.set_postfix_str(figures, refresh=False)

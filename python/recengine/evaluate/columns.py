@@ -16,10 +16,11 @@ Row: TypeAlias = tuple[Any, Any, int, float, float, float | None]
 
 @dataclass(frozen=True)
 class Columns:
-    """One entry per event. ``codes`` number the distinct items by first appearance, ``ages`` are seconds since the
-    first event (0 without timestamps), and values are 1 where the events have none."""
+    """One entry per event. ``codes`` number the distinct items by first appearance, ``user_codes`` the users; ``ages``
+    are seconds since the first event (0 without timestamps), and values are 1 where the events have none."""
 
     users: list[Any]
+    user_codes: list[int]
     items: list[Any]
     codes: list[int]
     distinct_items: int
@@ -29,20 +30,15 @@ class Columns:
 
     @classmethod
     def of(cls, events: Events) -> Columns:
-        """The columns of ``events``; ValueError if a number is not finite or the events are out of time order."""
+        """The columns of ``events``, which are checked."""
         values, timestamps = events.values, events.timestamps
-        if values is not None:
-            _check_finite("value", values)
-        if timestamps is not None:
-            _check_finite("timestamp", timestamps)
-            _check_order(timestamps)
-        items = _listed(events.items)
-        codes: dict[Any, int] = {}
+        items, codes = listed(events.items), numbered(events.items)
         return cls(
-            users=_listed(events.users),
+            users=listed(events.users),
+            user_codes=numbered(events.users),
             items=items,
-            codes=[codes.setdefault(item, len(codes)) for item in items],
-            distinct_items=len(codes),
+            codes=codes,
+            distinct_items=max(codes, default=-1) + 1,
             values=[1.0] * len(items) if values is None else values.tolist(),
             ages=[0.0] * len(items) if timestamps is None else (timestamps - timestamps[:1]).tolist(),
             timestamps=None if timestamps is None else timestamps.tolist(),
@@ -55,7 +51,23 @@ class Columns:
         return zip(*columns, times, strict=True)
 
 
-def _listed(ids: Any) -> list[Any]:
+def check(events: Events) -> None:
+    """ValueError if a number is not finite or the events are out of time order, naming the first such row."""
+    if events.values is not None:
+        _check_finite("value", events.values)
+    if events.timestamps is not None:
+        _check_finite("timestamp", events.timestamps)
+        _check_order(events.timestamps)
+
+
+def numbered(ids: Any) -> list[int]:
+    """The number of each id, by first appearance."""
+    numbers: dict[Any, int] = {}
+    return [numbers.setdefault(one, len(numbers)) for one in listed(ids)]
+
+
+def listed(ids: Any) -> list[Any]:
+    """A column of ids as plain Python."""
     return ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
 
 

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .result import GroupFigures
+from .intervals import Interval, mean_interval
+from .result import BaselineFigures, RankingFigures
 
 Column: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -23,10 +24,39 @@ def recall(ranks: Column, k: int) -> float:
     return mean(ranks <= k)
 
 
-def ranking_figures(ranks: Column, k: int) -> tuple[float, float, float]:
-    """Recall, NDCG and MRR at k of queries with one relevant item each, found at ``ranks`` (above k: a miss)."""
+def ranking_figures(ranks: Column, users: Column, k: int) -> RankingFigures:
+    """The figures at k of queries by ``users`` (codes) with one relevant item each, found at ``ranks`` (above k: a
+    miss)."""
     hit = ranks <= k
-    return mean(hit), mean(hit / np.log2(ranks + 1)), mean(hit / ranks)
+    gain, reciprocal = hit / np.log2(ranks + 1), hit / ranks
+    return RankingFigures(
+        evaluated=len(ranks),
+        recall=mean(hit),
+        ndcg=mean(gain),
+        mrr=mean(reciprocal),
+        recall_ci=mean_interval(hit, users),
+        ndcg_ci=mean_interval(gain, users),
+        mrr_ci=mean_interval(reciprocal, users),
+    )
+
+
+def baseline_figures(ranks: Column, users: Column, first: Column, engine_ranks: Column, k: int) -> BaselineFigures:
+    """The figures of a baseline that found the relevant items at ``ranks`` where the engine had them at
+    ``engine_ranks``; ``first`` marks the queries that open a session."""
+    lead, lead_interval = recall_lead(engine_ranks, ranks, users, k)
+    return BaselineFigures(
+        **vars(ranking_figures(ranks, users, k)),
+        recall_by_decile=recall_by_decile(ranks, k),
+        first_of_session=ranking_figures(ranks[first], users[first], k),
+        recall_lead=lead,
+        recall_lead_ci=lead_interval,
+    )
+
+
+def recall_lead(ranks: Column, others: Column, users: Column, k: int) -> tuple[float, Interval]:
+    """By how much the recall of ``ranks`` is above that of ``others``, query by query, and the interval of that."""
+    differences = (ranks <= k).astype(np.int8) - (others <= k).astype(np.int8)
+    return mean(differences), mean_interval(differences, users, lowest=-1.0)
 
 
 def recall_by_decile(ranks: Column, k: int) -> list[float]:
@@ -45,13 +75,13 @@ def group_labels(group: Callable[[Any], object] | None, users: Sequence[Any]) ->
     return [labels[user] for user in users]
 
 
-def group_figures(ranks: Column, labels: Sequence[str | None], k: int) -> Mapping[str, GroupFigures]:
+def group_figures(ranks: Column, users: Column, labels: Sequence[str | None], k: int) -> Mapping[str, RankingFigures]:
     """The ranking figures of every label; a query labelled None belongs to no group."""
     column = np.array(labels, dtype=object)
     groups = {}
     for label in sorted({label for label in labels if label is not None}):
-        members = ranks[column == label]
-        groups[label] = GroupFigures(len(members), *ranking_figures(members, k))
+        members = column == label
+        groups[label] = ranking_figures(ranks[members], users[members], k)
     return groups
 
 

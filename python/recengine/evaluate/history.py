@@ -7,9 +7,7 @@ from collections import defaultdict
 from collections.abc import Set
 from typing import Any
 
-from .popularity import Popularity
-
-WEEK = 7 * 86400.0
+from recengine.baselines import WEEK, Popularity
 
 
 class History:
@@ -19,9 +17,9 @@ class History:
     seen is kept only for ``exclude_seen``, and is empty otherwise.
     """
 
-    def __init__(self, codes: int, k: int, *, has_times: bool, exclude_seen: bool) -> None:
-        self.popularity = Popularity(codes, k)
-        self.popularity_7d = Popularity(codes, k, half_life=WEEK) if has_times else None
+    def __init__(self, codes: int, *, has_times: bool, exclude_seen: bool) -> None:
+        self.popularity = Popularity()
+        self.popularity_7d = Popularity(half_life=WEEK) if has_times else None
         self.users: set[Any] = set()
         self.items: set[Any] = set()
         self._seen: defaultdict[Any, set[int]] | None = defaultdict(set) if exclude_seen else None
@@ -35,10 +33,11 @@ class History:
         self.items.add(item)
         if self._seen is not None:
             self._seen[user].add(code)
+        # Popularity is the same for everybody: to it all users are user 0.
+        self.popularity.learn(0, code, value, age)
+        if self.popularity_7d is not None:
+            self.popularity_7d.learn(0, code, value, age)
         if value > 0:
-            self.popularity.learn(code, age)
-            if self.popularity_7d is not None:
-                self.popularity_7d.learn(code, age)
             self._positives += 1
             self._counts[code] += 1
             self._log2_counts[item] = math.log2(self._counts[code])

@@ -40,12 +40,12 @@ class Recorder:
         self.predicted = np.full(lessons, math.nan)
         self.exposures: Counter[Any] = Counter()
 
-    def progress(self) -> Progress:
-        """The figures so far."""
+    def progress(self, comparing: str = "", compared: int = 0) -> Progress:
+        """The figures so far; while a baseline is compared, how far that one is."""
         learn = figures.microseconds(_sample(self.learn_ns[: self.lessons]))
         query = figures.microseconds(_sample(self.query_ns[: self.queries]))
         return Progress(
-            done=self.warmed_up + self.lessons,
+            done=compared if comparing else self.warmed_up + self.lessons,
             total=self.total,
             evaluated=self.queries,
             recall=figures.recall(self.rank[: self.queries], self.k),
@@ -60,25 +60,39 @@ class Recorder:
             learn_us_p99=learn[2],
             query_us_p50=query[0],
             query_us_p99=query[2],
+            comparing=comparing,
         )
 
     def result(
         self,
         *,
+        protocol: Mapping[str, Any],
+        users: Column,
+        first: Column,
+        compared: Mapping[str, Column],
         labels: Sequence[str | None],
         values: Column | None,
         catalogue_size: int,
         settings: Mapping[str, Any],
         interrupted: bool,
     ) -> PrequentialResult:
-        """Sum up. ``labels`` are the groups of the queries' users, ``values`` the values of the lessons."""
+        """Sum up. ``users`` are the codes of the queries' users, ``labels`` their groups, and ``first`` marks the
+        queries that open a session; ``compared`` are the ranks of the baselines, as far as they came; ``values`` are
+        those of the lessons."""
         k = self.k
-        rank, popularity_rank = self.rank[: self.queries], self.popularity_rank[: self.queries]
-        popularity_7d_rank = self.popularity_7d_rank[: self.queries]
-        recall, ndcg, mrr = figures.ranking_figures(rank, k)
-        popularity = figures.ranking_figures(popularity_rank, k)
-        popularity_7d = figures.ranking_figures(popularity_7d_rank, k)
-        groups = figures.group_figures(rank, labels[: self.queries], k)
+        rank, users, first = self.rank[: self.queries], users[: self.queries], first[: self.queries]
+        ranks = {
+            "popularity": self.popularity_rank[: self.queries],
+            "popularity_7d": self.popularity_7d_rank[: self.queries],
+            **compared,
+        }
+        overall = figures.ranking_figures(rank, users, k)
+        baselines = {
+            name: figures.baseline_figures(found, users[: len(found)], first[: len(found)], rank[: len(found)], k)
+            for name, found in ranks.items()
+        }
+        popularity, popularity_7d = baselines["popularity"], baselines["popularity_7d"]
+        groups = figures.group_figures(rank, users, labels[: self.queries], k)
         novelty = self.novelty[: self.queries]
         mae, rmse, log_loss = self._prediction_figures(values, settings.get("objective"))
         learn = figures.microseconds(self.learn_ns[: self.lessons])
@@ -87,18 +101,24 @@ class Recorder:
             events=self.warmed_up + self.lessons,
             evaluated=self.queries,
             k=k,
-            recall=recall,
-            ndcg=ndcg,
-            mrr=mrr,
-            popularity_recall=popularity[0],
-            popularity_ndcg=popularity[1],
-            popularity_mrr=popularity[2],
-            popularity_7d_recall=popularity_7d[0],
-            popularity_7d_ndcg=popularity_7d[1],
-            popularity_7d_mrr=popularity_7d[2],
+            recall=overall.recall,
+            ndcg=overall.ndcg,
+            mrr=overall.mrr,
+            popularity_recall=popularity.recall,
+            popularity_ndcg=popularity.ndcg,
+            popularity_mrr=popularity.mrr,
+            popularity_7d_recall=popularity_7d.recall,
+            popularity_7d_ndcg=popularity_7d.ndcg,
+            popularity_7d_mrr=popularity_7d.mrr,
             recall_by_decile=figures.recall_by_decile(rank, k),
-            popularity_recall_by_decile=figures.recall_by_decile(popularity_rank, k),
-            popularity_7d_recall_by_decile=figures.recall_by_decile(popularity_7d_rank, k),
+            popularity_recall_by_decile=popularity.recall_by_decile,
+            popularity_7d_recall_by_decile=popularity_7d.recall_by_decile,
+            recall_ci=overall.recall_ci,
+            ndcg_ci=overall.ndcg_ci,
+            mrr_ci=overall.mrr_ci,
+            first_of_session=figures.ranking_figures(rank[first], users[first], k),
+            baselines=baselines,
+            **protocol,
             groups=groups,
             recall_gap=largest_gap([group.recall for group in groups.values()]),
             coverage=len(self.exposures) / catalogue_size if self.exposures else math.nan,

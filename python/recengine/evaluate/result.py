@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .intervals import Interval
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -17,7 +19,8 @@ class Progress:
 
     ``done`` of ``total`` events have been learned, and ``evaluated`` of them were queries first. ``events_per_s`` is
     that of the phase under way. Latencies are in microseconds, on long runs those of an evenly spaced sample of the
-    calls.
+    calls. Once the engine is through, each compared baseline goes over the same events: ``comparing`` is the name of
+    the one that does, "" before, and ``done`` counts its events; the figures stay those of the engine.
     """
 
     done: int
@@ -31,16 +34,31 @@ class Progress:
     learn_us_p99: float
     query_us_p50: float
     query_us_p99: float
+    comparing: str = ""
 
 
 @dataclass(frozen=True)
-class GroupFigures:
-    """The ranking figures of one user group."""
+class RankingFigures:
+    """Recall, NDCG and MRR over some of the queries, with 95 % confidence intervals (see ``mean_interval``)."""
 
     evaluated: int
     recall: float
     ndcg: float
     mrr: float
+    recall_ci: Interval
+    ndcg_ci: Interval
+    mrr_ci: Interval
+
+
+@dataclass(frozen=True)
+class BaselineFigures(RankingFigures):
+    """The figures of a baseline. ``recall_lead`` is the engine's recall minus the baseline's over the same queries,
+    with the interval of that difference: where all of it is above 0, the lead is no accident of these users."""
+
+    recall_by_decile: list[float]
+    first_of_session: RankingFigures
+    recall_lead: float
+    recall_lead_ci: Interval
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +69,13 @@ class PrequentialResult:
       short.
     - ``recall``, ``ndcg``, ``mrr`` at ``k``, over the evaluated events; ``popularity_*`` and ``popularity_7d_*`` are
       the same for the two baselines. An evaluated event has one relevant item, so that recall is also the hit rate.
+    - ``*_ci``: 95 % confidence intervals (low, high), with a user's events as one observation: see ``mean_interval``.
     - ``*_by_decile``: recall in each tenth of the evaluated events, in time order.
+    - ``first_of_session``: ranking figures over the evaluated events that open a session: a user's first event of the
+      stream, and each one more than ``session_gap`` seconds after the user's previous one. Empty without timestamps.
+    - ``baselines``: by name the same figures for each baseline, "popularity" and "popularity_7d" among them, and the
+      engine's lead over it. A baseline that an interrupt cut short has fewer queries; one it never reached has none.
+    - ``order`` and ``order_seed``: whether events of equal user and time were shuffled.
     - ``groups``: ranking figures by user group, and ``recall_gap``, highest recall minus lowest.
     - ``coverage``: share of the engine's items that were recommended at least once; ``gini``: of their exposure, items
       never shown included; ``novelty``: mean self-information in bits of the recommended items, by their share of the
@@ -80,7 +104,15 @@ class PrequentialResult:
     recall_by_decile: list[float]
     popularity_recall_by_decile: list[float]
     popularity_7d_recall_by_decile: list[float]
-    groups: Mapping[str, GroupFigures]
+    recall_ci: Interval
+    ndcg_ci: Interval
+    mrr_ci: Interval
+    first_of_session: RankingFigures
+    baselines: Mapping[str, BaselineFigures]
+    order: str
+    order_seed: int
+    session_gap: float
+    groups: Mapping[str, RankingFigures]
     recall_gap: float
     coverage: float
     gini: float
@@ -101,7 +133,7 @@ class PrequentialResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain Python, for ``json.dumps`` also with ``allow_nan=False``: nan and infinity are None."""
-        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        return {name: plain(value) for name, value in dataclasses.asdict(self).items()}
 
     def __repr__(self) -> str:
         return (
@@ -111,15 +143,13 @@ class PrequentialResult:
 
     def __str__(self) -> str:
         stopped = ", interrupted" if self.interrupted else ""
-        popularity = (self.popularity_recall, self.popularity_ndcg, self.popularity_mrr)
-        popularity_7d = (self.popularity_7d_recall, self.popularity_7d_ndcg, self.popularity_7d_mrr)
+        ranked: dict[str, PrequentialResult | RankingFigures] = {"engine": self}
+        ranked |= {"  first of session": self.first_of_session, **self.baselines}
+        ranked |= {f"  {name}": group for name, group in self.groups.items()}
         lines = [
             f"{self.events:,} events, {self.evaluated:,} evaluated{stopped}",
             f"{'':<20}{f'recall@{self.k}':>11}{f'ndcg@{self.k}':>11}{f'mrr@{self.k}':>11}",
-            _row("engine", ".4f", self.recall, self.ndcg, self.mrr),
-            _row("popularity", ".4f", *popularity),
-            _row("popularity, 7 days", ".4f", *popularity_7d),
-            *(_row(f"  {name}", ".4f", group.recall, group.ndcg, group.mrr) for name, group in self.groups.items()),
+            *(_row(name, ".4f", one.recall, one.ndcg, one.mrr) for name, one in ranked.items()),
             f"{'microseconds':<20}{'p50':>11}{'p90':>11}{'p99':>11}",
             _row("learn", ",.1f", self.learn_us_p50, self.learn_us_p90, self.learn_us_p99),
             _row("query", ",.1f", self.query_us_p50, self.query_us_p90, self.query_us_p99),
@@ -136,17 +166,18 @@ def _row(name: str, form: str, *figures: float) -> str:
     return f"{name:<20}" + "".join(f"{figure:>11{form}}" for figure in figures)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as what JSON has: nan and infinity are None, whatever has no equivalent is its text."""
     match value:
         case bool() | int() | str() | None:
             return value
         case float():
             return value if math.isfinite(value) else None
         case np.generic() | np.ndarray():
-            return _plain(value.tolist())
+            return plain(value.tolist())
         case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return {str(key): plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case _:
             return str(value)

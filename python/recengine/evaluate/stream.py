@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .bar import Reporter, reporter
-from .columns import Columns
+from .columns import Columns, check
+from .comparison import BaselineRun, Compared, chosen
 from .figures import group_labels
 from .history import History
 from .metric import check_k
+from .order import Order, in_order
 from .recorder import Recorder
 from .result import PrequentialResult
+from .sessions import check_gap, first_of_session
 
 if TYPE_CHECKING:
     from recengine.events import Events
@@ -64,6 +67,10 @@ def prequential(
     k: int = 10,
     exclude_seen: bool = False,
     warmup: float = 0.3,
+    order: Order = "file",
+    order_seed: int = 0,
+    session_gap: float = 1800.0,
+    compare: Compared = (),
     group: Callable[[Any], object] | None = None,
     progress: bool | Reporter = False,
 ) -> PrequentialResult:
@@ -71,7 +78,8 @@ def prequential(
 
     The first ``warmup`` of the events is only learned (with ``learn_many``, in chunks). Each later event asks the
     engine for a recommendation to its user, takes the rank of its item, and is then learned (with ``learn_one``).
-    Beside it run two baselines under the same rules: popularity of all time, and with a half-life of 7 days.
+    Beside it run two baselines under the same rules: popularity of all time, and with a half-life of 7 days. Others
+    can be compared: they go over the same events afterwards, so that the engine's times are its own.
 
     The rules, none of which favours the engine:
 
@@ -85,7 +93,7 @@ def prequential(
       baselines: an event that repeats one is a miss for all.
 
     A KeyboardInterrupt ends the run and gives the result so far, with ``interrupted`` set; a chunk of the warm-up that
-    it cuts short is not counted.
+    it cuts short is not counted, and of the compared baselines none is begun any more.
 
     Parameters
     ----------
@@ -101,6 +109,18 @@ def prequential(
         Whether the items of a user's earlier events are left out of the rankings.
     warmup
         Share of the events that is only learned, in [0, 1].
+    order
+        "file" takes the events as they come. "shuffled" shuffles those of equal user and time among their places: the
+        order in which a file lists the lines of one invoice may tell what comes next, and nobody has it live. A gain
+        that holds in one order only is a gain from that order.
+    order_seed
+        Of the shuffling.
+    session_gap
+        Seconds without an event of the user after which the next one opens a session, for the figures
+        ``first_of_session``. All lines of an invoice have one time, hence one session.
+    compare
+        Names of baselines (``recengine.baselines``), or a mapping from names to new ones, which learn in the course.
+        "popularity" and "popularity_7d" always run.
     group
         A function from a user id to the name of a group, such as ``segments.get``; the result then has figures by
         group. Users for whom it returns None belong to none.
@@ -111,8 +131,11 @@ def prequential(
     Raises
     ------
     ValueError
-        For events out of time order (naming the first row that is), a timestamp or value that is not finite, or a
-        parameter out of range; before anything is learned.
+        For events out of time order (naming the first row that is), a timestamp or value that is not finite, a
+        parameter out of range, "shuffled" without timestamps, a baseline unknown or not new; before anything is
+        learned.
+    TypeError
+        For a ``k`` that is no integer, or a baseline that is none; before anything is learned.
     ImportError
         For ``progress=True`` without tqdm; before anything is learned.
 
@@ -124,15 +147,22 @@ def prequential(
     >>> result = prequential(Engine(dim=8), Events(users, items, np.arange(100.0)), k=1)
     >>> result.events, result.evaluated, result.recall
     (100, 70, 1.0)
+    >>> result = prequential(Engine(dim=8), Events(users, items), k=1, compare=["cooccurrence"])
+    >>> result.baselines["cooccurrence"].recall, result.baselines["cooccurrence"].recall_lead
+    (0.0, 1.0)
     """
     check_k(k)
     if not 0 <= warmup <= 1:
         raise ValueError(f"warmup must be in [0, 1], got {warmup!r}")
+    gap, baselines = check_gap(session_gap), chosen(compare)
+    check(events)
+    events = in_order(events, order, order_seed)
     columns = Columns.of(events)
     first = int(len(events) * warmup)
-    late = zip(columns.users[first:], columns.values[first:], strict=True)
-    queried = [user for user, value in late if value > 0]
-    labels = group_labels(group, queried)
+    queried = first + np.flatnonzero(np.array(columns.values[first:]) > 0)
+    labels = group_labels(group, [columns.users[row] for row in queried.tolist()])
+    users = np.array(columns.user_codes, dtype=np.intp)
+    opening = first_of_session(users, events.timestamps, gap)
     has_times = events.timestamps is not None
     run = _Run(
         engine=engine,
@@ -140,11 +170,15 @@ def prequential(
         columns=columns,
         first=first,
         exclude_seen=exclude_seen,
-        history=History(columns.distinct_items, k, has_times=has_times, exclude_seen=exclude_seen),
+        history=History(columns.distinct_items, has_times=has_times, exclude_seen=exclude_seen),
         recorder=Recorder(
             k=k, total=len(events), queries=len(queried), lessons=len(events) - first, has_times=has_times
         ),
     )
+    others = {
+        name: BaselineRun(baseline, columns, first=first, k=k, exclude_seen=exclude_seen)
+        for name, baseline in baselines.items()
+    }
     interrupted = False
     with reporter(progress, len(events)) as report:
         try:
@@ -152,9 +186,15 @@ def prequential(
             run.evaluate(report)
             if report is not None:
                 report(run.recorder.progress())
+            for name, other in others.items():
+                run.compare(name, other, report)
         except KeyboardInterrupt:
             interrupted = True
     return run.recorder.result(
+        protocol={"order": order, "order_seed": order_seed, "session_gap": gap},
+        users=users[queried],
+        first=opening[queried],
+        compared={name: other.ranks[: other.queries] for name, other in others.items()},
         labels=labels,
         values=None if events.values is None else events.values[first:],
         catalogue_size=len(engine.items),
@@ -212,9 +252,9 @@ class _Run:
                 shown = ranking.ids.tolist()
                 recorder.rank[query] = tied_rank(item, shown, ranking.scores, k) if item in history.items else k + 1
                 seen = history.seen(user)
-                recorder.popularity_rank[query] = history.popularity.rank(code, seen)
+                recorder.popularity_rank[query] = history.popularity.rank(0, code, k, seen)
                 if history.popularity_7d is not None:
-                    recorder.popularity_7d_rank[query] = history.popularity_7d.rank(code, seen)
+                    recorder.popularity_7d_rank[query] = history.popularity_7d.rank(0, code, k, seen)
                 del shown[k:]
                 recorder.novelty[query] = history.novelty(shown)
                 recorder.exposures.update(shown)
@@ -232,6 +272,20 @@ class _Run:
             if report is not None and now >= due:
                 report(recorder.progress())
                 due = clock() + _SNAPSHOT_EVERY_NS
+
+    def compare(self, name: str, other: BaselineRun, report: Reporter | None) -> None:
+        """Let a baseline go over all events that the engine went through."""
+        due = perf_counter_ns()
+
+        def tell(done: int) -> None:
+            nonlocal due
+            if report is not None and perf_counter_ns() >= due:
+                report(self.recorder.progress(name, done))
+                due = perf_counter_ns() + _SNAPSHOT_EVERY_NS
+
+        other.run(tell)
+        if report is not None:
+            report(self.recorder.progress(name, len(self.events)))
 
 
 def tied_rank(item: Any, ids: list[Any], scores: np.ndarray[Any, Any], k: int) -> int:

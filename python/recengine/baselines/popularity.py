@@ -8,46 +8,53 @@ from typing import Any
 
 import numpy as np
 
-_NOBODY: frozenset[int] = frozenset()
+from .base import NOTHING, Baseline, Scores
+from .rows import grown
+
+WEEK = 7 * 86400.0
 
 # Sorting all masses costs about as much as this many comparisons of all of them with one number.
 _SCANS_PER_SORT = 128
 
 
-class Popularity:
-    """Items ranked by how often they were learned, each time counting half as much after every ``half_life``.
+class Popularity(Baseline):
+    """Items ranked by how often they were learned, each time counting half as much after every ``half_life`` seconds.
 
     An item's decayed count at time t is the sum over its events of 2^-((t - t_event) / half_life). The common factor
     2^-(t / half_life) changes no ranking, so an item keeps its *mass*, log2 of the sum of 2^(t_event / half_life): it
     never has to be decayed, never overflows, and only ever grows. An infinite half-life ranks by plain counts, with
     equal masses exactly where counts are equal, since those go through the same sums.
 
-    Items are codes 0 .. items - 1. Times are seconds, from a start that all share.
+    >>> model = Popularity()
+    >>> for user, item in enumerate([0, 1, 1]):
+    ...     model.learn(user, item)
+    >>> model.rank(0, 1, k=10), model.rank(0, 0, k=10)
+    (1, 2)
     """
 
-    def __init__(self, items: int, k: int, half_life: float = math.inf) -> None:
-        self._k = k
+    def __init__(self, half_life: float = math.inf) -> None:
+        super().__init__()
+        if not half_life > 0:
+            raise ValueError(f"half_life must be above 0, got {half_life!r}")
         self._half_life = half_life
-        self._mass: np.ndarray[Any, np.dtype[np.float64]] = np.full(items, -math.inf)
+        self._mass: np.ndarray[Any, np.dtype[np.float64]] = np.zeros(0)
         # All masses at the last sort, highest first. Masses only grow: the m-th highest is never below its old value.
-        self._sorted = self._mass.copy()
+        self._sorted = self._mass
         self._scans = 0
 
-    def learn(self, item: int, time: float) -> None:
-        """Count one event of ``item``."""
-        old, new = self._mass.item(item), time / self._half_life
-        self._mass[item] = max(old, new) + math.log2(1.0 + 2.0 ** -abs(old - new))
+    def scores(self, user: int) -> Scores:
+        """The items' masses, the same for every user; -inf without a positive event."""
+        self._mass = grown(self._mass, self._items, -math.inf)
+        return self._mass[: self._items].copy()
 
-    def rank(self, item: int, seen: Set[int] = _NOBODY) -> int:
-        """The place of ``item`` among all items not in ``seen``, ties against it: how many of them have at least its
-        mass, itself included. k + 1 stands for every place beyond k, for an item in ``seen``, and for one never
-        learned."""
-        beyond = self._k + 1
-        mass = self._mass.item(item)
+    def rank(self, user: int, item: int, k: int, seen: Set[int] = NOTHING) -> int:
+        """As in ``Baseline``, mostly without looking at all items."""
+        beyond = k + 1
+        mass = self._mass.item(item) if item < len(self._mass) else -math.inf
         if mass == -math.inf or item in seen:
             return beyond
         # If at least k + |seen| items are above it, then at least k of those are not in ``seen``.
-        place = self._k + len(seen) - 1
+        place = k + len(seen) - 1
         if place < len(self._sorted) and mass < self._sorted.item(place):
             return beyond
         self._scans += 1
@@ -58,3 +65,9 @@ class Popularity:
         # Whichever rivals come first: beyond + |seen| of them hold k + 1 unseen ones, and fewer are all there are.
         rivals = np.flatnonzero(self._mass >= mass)[: beyond + len(seen)].tolist()
         return min(sum(rival not in seen for rival in rivals), beyond)
+
+    def _learn(self, user: int, item: int, time: float) -> None:
+        if item >= len(self._mass):
+            self._mass = grown(self._mass, item + 1, -math.inf)
+        old, new = self._mass.item(item), time / self._half_life
+        self._mass[item] = max(old, new) + math.log2(1.0 + 2.0 ** -abs(old - new))
