@@ -144,7 +144,7 @@ def test_unknown_names() -> None:
         (lambda: Popularity(half_life=0.0), ValueError, "half_life must be above 0, got 0.0"),
         (lambda: Popularity(half_life=math.nan), ValueError, "nan"),
         (lambda: ISGD(dim=0), ValueError, "dim must be at least 1, got 0"),
-        (lambda: ISGD(dim=2.5), TypeError, "dim must be an int, got 2.5"),
+        (lambda: ISGD(dim=2.5), TypeError, "dim must be an int, got 2.5"),  # type: ignore[arg-type]
         (lambda: ISGD(learning_rate=0.0), ValueError, "learning_rate must be finite and above 0, got 0.0"),
         (lambda: ISGD(l2=-1.0), ValueError, "l2 must be finite and not negative, got -1.0"),
         (lambda: Softmax(negatives=0), ValueError, "negatives must be at least 1, got 0"),
@@ -334,6 +334,10 @@ def test_ids_of_any_kind() -> None:
     assert model.recommend(7, exclude_seen=True).ids.tolist() == ["a"]
     assert model.recommend("nobody").ids.tolist() == ["b", "a"]
     assert model.recommend(5, 0).ids.tolist() == []
+    assert model.predict(5, "b") == 1 + 2 / 3
+    for user, item in ((5, "d"), ("nobody", "a")):
+        with pytest.raises(KeyError):
+            model.predict(user, item)
 
 
 def test_with_ids_refuses() -> None:

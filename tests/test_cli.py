@@ -99,6 +99,34 @@ def test_replay_gives_what_prequential_gives(shop_file: Path, tmp_path: Path) ->
         assert figures[name] == getattr(expected, name)
 
 
+def test_replay_compares_in_both_orders(shop_file: Path, tmp_path: Path) -> None:
+    from recengine.evaluate import prequential
+
+    invoices, out, plot = tmp_path / "invoices.csv", tmp_path / "out.json", tmp_path / "out.png"
+    frame = pl.read_csv(shop_file)
+    frame.with_columns(when=(frame["when"] // 86400) * 86400).write_csv(invoices)
+    options = ["--order", "shuffled", "--order-seed", 3, "--session-gap", 90_000]
+    compare = ["--compare", "popularity, isgd,cooccurrence"]
+    done = run("replay", invoices, *COLUMNS, *options, *compare, "--json", out, "--plot", plot)
+    assert done.exit_code == 0
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert list(figures["baselines"]) == ["popularity", "popularity_7d", "isgd", "cooccurrence"]
+    expected = prequential(
+        recengine.Engine(),
+        read_events(invoices, user="who", item="what", time="when"),
+        order="shuffled",
+        order_seed=3,
+        session_gap=90_000.0,
+        compare=["isgd", "cooccurrence"],
+    ).to_dict()
+    for name in ("recall", "recall_ci", "first_of_session", "baselines", "order", "order_seed", "session_gap"):
+        assert figures[name] == expected[name]
+    assert 0 < figures["first_of_session"]["evaluated"] < figures["evaluated"]
+    for text in ("first of", "session", "cooccurrence", f"{figures['baselines']['isgd']['recall']:.4f} ± 0.", "seed 3"):
+        assert text in done.stdout
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
 def test_replay_passes_settings_on(shop_file: Path, tmp_path: Path) -> None:
     settings = {
         "objective": "bpr",
@@ -167,6 +195,8 @@ def test_an_interrupt_gives_the_result_so_far(shop_file: Path, tmp_path: Path, m
         (["--json", "/no/such/folder/out.json"], "/no/such/folder/out.json: No such file or directory"),
         (["--json", "."], ".: Is a directory"),
         (["--plot", "out.docx"], "unknown extension '.docx'"),
+        (["--compare", "isdg"], "unknown baseline 'isdg', expected one of popularity"),
+        (["--session-gap", "nan"], "session_gap must not be negative, got nan"),
     ],
 )
 def test_wrong_arguments(shop_file: Path, arguments: list[str], message: str) -> None:

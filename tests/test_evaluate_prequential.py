@@ -16,7 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recengine import Engine
-from recengine.evaluate import PrequentialResult, Progress, prequential
+from recengine.baselines import NAMES, Baseline, Cooccurrence, Personal, Popularity, WithIds, make
+from recengine.baselines.base import Scores
+from recengine.evaluate import PrequentialResult, Progress, mean_interval, prequential
+from recengine.evaluate.order import in_order
 from recengine.evaluate.stream import tied_rank
 from recengine.events import Events
 
@@ -469,3 +472,181 @@ def test_the_engine_itself(objective: Literal["softmax", "squared", "logistic"],
     if objective == "logistic":
         losses = [-math.log(predicted if value > 0 else 1 - predicted) for value, predicted in predictions]
         assert result.log_loss == pytest.approx(mean(losses), rel=1e-5)
+
+
+# Order, sessions, intervals and comparisons.
+
+
+def shop(rows: int = 300, seed: int = 9) -> Events:
+    """Users with invoices of a few lines each, some of them soon after the last."""
+    rng = np.random.default_rng(seed)
+    users = rng.integers(0, 12, rows // 3).repeat(3)
+    times = np.cumsum(rng.choice([0.0, 60.0, 600.0], rows // 3)).repeat(3)
+    return Events(users.tolist(), (rng.zipf(1.4, rows) % 40).tolist(), times)
+
+
+def ranks_of(events: Events, k: int) -> list[int]:
+    return reference(CountingEngine(), events, k, False, int(len(events) * 0.3)).ranks
+
+
+def test_shuffled_is_a_run_over_the_shuffled_events() -> None:
+    events = shop()
+    shuffled = in_order(events, "shuffled", 4)
+    result = prequential(CountingEngine(), events, k=3, order="shuffled", order_seed=4, compare=["cooccurrence"])
+    same = prequential(CountingEngine(), shuffled, k=3, compare=["cooccurrence"])
+    other = prequential(CountingEngine(), events, k=3, compare=["cooccurrence"])
+    assert (result.order, result.order_seed, same.order) == ("shuffled", 4, "file")
+    assert_figures(result, "", ranks_of(shuffled, 3), 3)
+    assert result.baselines == same.baselines != other.baselines
+
+
+@pytest.mark.parametrize("gap", [0.0, 300.0, math.inf])
+def test_first_of_session_is_what_follows_a_pause(gap: float) -> None:
+    events = shop()
+    result = prequential(CountingEngine(), events, k=3, session_gap=gap)
+    assert events.timestamps is not None
+    last: dict[Any, float] = {}
+    first = []
+    for user, time in zip(events.users, events.timestamps.tolist(), strict=True):
+        first.append(user not in last or time - last[user] > gap)
+        last[user] = time
+    chosen = [rank for rank, opens in zip(ranks_of(events, 3), first[90:], strict=True) if opens]
+    assert result.first_of_session.evaluated == len(chosen)
+    assert result.first_of_session.recall == pytest.approx(mean([float(rank <= 3) for rank in chosen]), nan_ok=True)
+    assert result.first_of_session.mrr == pytest.approx(mean([(rank <= 3) / rank for rank in chosen]), nan_ok=True)
+    assert result.session_gap == gap
+    assert result.to_dict()["session_gap"] == (None if math.isinf(gap) else gap)
+
+
+def test_without_times_nothing_is_known_of_sessions() -> None:
+    result = prequential(CountingEngine(), buying("abab" * 5))
+    assert result.first_of_session.evaluated == 0
+    assert math.isnan(result.first_of_session.recall)
+
+
+def test_intervals_are_by_user() -> None:
+    events = shop()
+    result = prequential(CountingEngine(), events, k=3)
+    users, hits = np.array(events.users[90:]), np.array(ranks_of(events, 3)) <= 3
+    assert result.recall_ci == mean_interval(hits, users)
+    assert result.recall_ci[0] < result.recall < result.recall_ci[1]
+    assert result.ndcg_ci[0] < result.ndcg < result.ndcg_ci[1]
+    assert result.mrr_ci[0] < result.mrr < result.mrr_ci[1]
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_baseline_is_judged_as_an_engine_would_be(name: str, exclude_seen: bool) -> None:
+    """Compared, and in the engine's place with ids and rankings: the same figures."""
+    events = shop()
+    events = Events(events.users, events.items, events.timestamps, np.where(np.arange(300) % 7, 1.0, 0.0))
+    compared = prequential(CountingEngine(), events, k=5, exclude_seen=exclude_seen, compare=[name]).baselines[name]
+    alone = prequential(WithIds(make(name)), events, k=5, exclude_seen=exclude_seen)
+    assert compared.evaluated == alone.evaluated
+    for figure in ("recall", "ndcg", "mrr", "recall_by_decile", "recall_ci", "first_of_session"):
+        np.testing.assert_equal(vars(compared)[figure], getattr(alone, figure), figure)
+    assert name == "ials" or compared.recall > 0  # too few events for a retraining
+
+
+def test_the_lead_is_the_difference_on_the_same_queries() -> None:
+    events = shop()
+    result = prequential(CountingEngine(), events, k=3, compare={"mine": Personal()})
+    assert list(result.baselines) == ["popularity", "popularity_7d", "mine"]
+    assert result.baselines["popularity"].recall == result.popularity_recall
+    assert result.baselines["popularity_7d"].recall_by_decile == result.popularity_7d_recall_by_decile
+    for figures in result.baselines.values():
+        assert figures.recall_lead == pytest.approx(result.recall - figures.recall)
+        assert figures.recall_lead_ci[0] <= figures.recall_lead <= figures.recall_lead_ci[1]
+    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert plain["baselines"]["mine"]["recall"] == result.baselines["mine"].recall
+    assert plain["baselines"]["mine"]["first_of_session"]["evaluated"] == result.first_of_session.evaluated
+    assert plain["recall_ci"] == list(result.recall_ci)
+    assert f"mine                {result.baselines['mine'].recall:>11.4f}" in str(result)
+
+
+def test_those_that_always_run_need_not_be_named() -> None:
+    named = prequential(CountingEngine(), shop(), compare=["popularity", "popularity_7d"])
+    assert named.baselines == prequential(CountingEngine(), shop()).baselines
+
+
+class Interrupting(Baseline):
+    """Ctrl-C at its n-th lesson."""
+
+    def __init__(self, lesson: int) -> None:
+        super().__init__()
+        self._left = lesson
+
+    def scores(self, user: int) -> Scores:
+        return np.zeros(self.items)
+
+    def _learn(self, user: int, item: int, time: float) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_a_comparison_keeps_what_there_is() -> None:
+    compare = {"one": Personal(), "two": Interrupting(100), "three": Personal()}
+    result = prequential(CountingEngine(), shop(), k=3, compare=compare)
+    assert result.interrupted
+    assert (result.events, result.evaluated) == (300, 210)
+    assert [result.baselines[name].evaluated for name in compare] == [210, 10, 0]
+    assert math.isnan(result.baselines["three"].recall)
+    ranks = ranks_of(shop(), 3)[:10]
+    assert result.baselines["two"].recall_lead == pytest.approx(mean([float(rank <= 3) for rank in ranks]))
+    interrupted = prequential(InterruptedEngine("recommend", 9), shop(), compare=["personal"])
+    assert interrupted.baselines["personal"].evaluated == 0
+
+
+def test_progress_tells_what_is_compared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("recengine.evaluate.stream._SNAPSHOT_EVERY_NS", 0)
+    monkeypatch.setattr("recengine.evaluate.comparison._EVENTS_PER_REPORT", 100)
+    snapshots: list[Progress] = []
+    compare = ["personal", "isgd"]
+    result = prequential(CountingEngine(), shop(249), k=3, compare=compare, progress=snapshots.append)
+    later = [(now.comparing, now.done) for now in snapshots if now.comparing]
+    assert later == [(name, done) for name in compare for done in (100, 200, 249)]
+    assert {(now.total, now.recall) for now in snapshots if now.comparing} == {(249, result.recall)}
+    pytest.importorskip("tqdm")
+    prequential(CountingEngine(), shop(249), k=3, compare=compare, progress=True)
+    printed = capsys.readouterr().err
+    assert "isgd: 100%" in printed
+    assert "249/249" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"order": "sorted"}, ValueError, "order must be 'file' or 'shuffled', got 'sorted'"),
+        ({"order": "shuffled", "order_seed": -1}, ValueError, "order_seed must not be negative, got -1"),
+        ({"session_gap": -1.0}, ValueError, "session_gap must not be negative, got -1.0"),
+        ({"session_gap": math.nan}, ValueError, "session_gap must not be negative, got nan"),
+        ({"compare": ["isdg"]}, ValueError, "unknown baseline 'isdg'"),
+        ({"compare": "isgd"}, TypeError, "compare must be a sequence of names or a mapping .* got 'isgd'"),
+        ({"compare": {"mine": "isgd"}}, TypeError, r"compare\['mine'\] must be a Baseline, got 'isgd'"),
+        ({"compare": {"popularity": Popularity()}}, ValueError, "'popularity' is the name of a baseline that always"),
+    ],
+)
+def test_refuses_what_it_cannot_compare(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    engine = CountingEngine()
+    with pytest.raises(error, match=message):
+        prequential(engine, shop(), **options)
+    assert engine.lessons == []
+
+
+def test_refuses_a_baseline_that_is_not_new() -> None:
+    used = Cooccurrence()
+    prequential(CountingEngine(), shop(), compare={"mine": used})
+    with pytest.raises(ValueError, match=r"compare\['mine'\] has learned .* before: pass a new one"):
+        prequential(CountingEngine(), shop(), compare={"mine": used})
+    twice = Cooccurrence()
+    with pytest.raises(ValueError, match="one baseline under two names"):
+        prequential(CountingEngine(), shop(), compare={"one": twice, "two": twice})
+
+
+def test_rows_are_named_as_they_came_although_shuffled() -> None:
+    events = Events(["u"] * 4, list("abcd"), np.array([1.0, 1.0, 3.0, 2.0]))
+    with pytest.raises(ValueError, match=r"row 3 \(2\.0\) is earlier than row 2 \(3\.0\)"):
+        prequential(CountingEngine(), events, order="shuffled")
+    with pytest.raises(ValueError, match="without times cannot be shuffled"):
+        prequential(CountingEngine(), buying("abab"), order="shuffled")

@@ -97,6 +97,10 @@ class WithIds:
         ids[:] = [self._ids[code] for code in best.tolist()]
         return Ranked(ids, scores[best])
 
+    def predict(self, user: Any, item: Any, /) -> float:
+        """The score of one item; KeyError if the user or the item has not been met."""
+        return float(self._model.scores(self._users[user])[self._items[item]])
+
 
 def check_fresh(name: str, model: object) -> Baseline:
     """``model`` itself if it is a baseline that has learned nothing yet; raises otherwise."""

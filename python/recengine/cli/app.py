@@ -51,7 +51,7 @@ def replay(
     order: Annotated[Order, typer.Option(help="Of the lines within equal user and time.")] = "file",
     order_seed: Annotated[int, typer.Option(min=0, help="Of the shuffling.")] = 0,
     session_gap: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="A user's next event after more than this opens a session.")
+        float, typer.Option(metavar="SECONDS", help="A user's next event after more than this opens a session.")
     ] = 1800.0,
     compare: Annotated[
         str, typer.Option(metavar="NAMES", help="Baselines to run too, by commas: see recengine.baselines.")
