@@ -12,7 +12,7 @@ anywhere else. They are made to be read and trusted, not to be fast: tens to hun
 "softmax"           matrix factorisation with a sampled softmax, an item bias and Adagrad
 "ials"              implicit ALS (Hu et al., 2008), retrained at intervals, users folded in at each query
 "cooccurrence"      live item co-occurrence in bounded lists: the item taken last and its neighbours
-"cooccurrence_wide" the same over the user's last 20 items
+"cooccurrence_wide" the same over the user's last 10 items, normalised
 =================== ====================================================================================
 """
 

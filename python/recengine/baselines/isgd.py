@@ -23,7 +23,7 @@ class ISGD(Baseline):
     1
     """
 
-    def __init__(self, dim: int = 64, learning_rate: float = 0.05, l2: float = 0.01, seed: int = 0) -> None:
+    def __init__(self, dim: int = 64, learning_rate: float = 0.02, l2: float = 0.01, seed: int = 0) -> None:
         super().__init__()
         rng = np.random.default_rng(seed)
         self._learning_rate = check_positive("learning_rate", learning_rate)

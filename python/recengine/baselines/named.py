@@ -22,7 +22,7 @@ NAMES: Mapping[str, Callable[[], Baseline]] = MappingProxyType(
         "softmax": Softmax,
         "ials": IALS,
         "cooccurrence": Cooccurrence,
-        "cooccurrence_wide": lambda: Cooccurrence(window=20, decay=0.8),
+        "cooccurrence_wide": lambda: Cooccurrence(window=10, decay=0.9, normalise=0.5),
     }
 )
 
