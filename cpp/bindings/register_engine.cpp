@@ -71,6 +71,9 @@ Settings to_settings(const py::dict& values) {
   settings.history_decay = number("history_decay");
   settings.popularity_half_life = to_number(values, "popularity_half_life");
   settings.storage = parse_storage(to_text(values, "storage"));
+  settings.neighbors = static_cast<std::uint32_t>(integer("neighbors", kMaxNeighbors));
+  settings.neighbors_window = static_cast<std::uint32_t>(integer("neighbors_window", kMaxNeighborsWindow));
+  settings.neighbors_half_life = to_number(values, "neighbors_half_life");
   return settings;
 }
 
@@ -91,6 +94,9 @@ py::dict from_settings(const Settings& settings) {
   values["history_decay"] = settings.history_decay;
   values["popularity_half_life"] = settings.popularity_half_life;
   values["storage"] = name_of(settings.storage);
+  values["neighbors"] = settings.neighbors;
+  values["neighbors_window"] = settings.neighbors_window;
+  values["neighbors_half_life"] = settings.neighbors_half_life;
   return values;
 }
 
@@ -232,11 +238,13 @@ py::tuple search(Engine& engine, const Vectors& vector, bool cosine, py::ssize_t
   return to_ranking(released([&] { return engine.search(view, cosine, options.value()); }));
 }
 
+// similar_items and similar_by_behaviour
+template <Rankings (Engine::*Find)(const Id&, const QueryOptions&)>
 py::tuple similar_items(Engine& engine, py::handle item, py::ssize_t k, py::handle exclude, py::handle among,
                         py::handle filter) {
   const Id id = to_id(item, "item");
   const Options options(k, false, exclude, among, filter, {"flat", 0});
-  return to_ranking(released([&] { return engine.similar_items(id, options.value()); }));
+  return to_ranking(released([&] { return (engine.*Find)(id, options.value()); }));
 }
 
 // set_users and set_items
@@ -272,6 +280,7 @@ py::dict statistics(Engine& engine) {
   memory["users"] = figures.user_bytes;
   memory["items"] = figures.item_bytes;
   memory["index"] = figures.index_bytes;
+  memory["neighbors"] = figures.neighbor_bytes;
   py::dict values;
   values["users"] = figures.users;
   values["items"] = figures.items;
@@ -315,7 +324,8 @@ void register_engine(py::module_& module) {
       .def_property("maintenance", &Engine::maintenance, &Engine::set_maintenance)
       .def("recommend_many", &recommend_many)
       .def("search", &search)
-      .def("similar_items", &similar_items)
+      .def("similar_items", &similar_items<&Engine::similar_items>)
+      .def("similar_by_behaviour", &similar_items<&Engine::similar_by_behaviour>)
       .def("score",
            [](Engine& engine, py::handle user, py::handle items) {
              const Id id = to_id(user, "user");

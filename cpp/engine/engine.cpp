@@ -96,6 +96,7 @@ Statistics Engine::statistics() {
           model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
               filters_.memory_bytes(),
           retriever_.memory_bytes(),
+          model_.cooccurrence.memory_bytes(),
           retriever_.num_clusters(),
           retriever_.samples(),
           retriever_.sampled_recall(),

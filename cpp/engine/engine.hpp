@@ -83,7 +83,7 @@ void check_finite(std::span<const float> values, std::string_view what);
 struct Statistics {
   std::size_t users, items;
   std::uint64_t events, queries, ignored_ids;
-  std::size_t user_bytes, item_bytes, index_bytes;
+  std::size_t user_bytes, item_bytes, index_bytes, neighbor_bytes;
   std::size_t clusters;
   std::uint64_t recall_samples;
   double sampled_recall;  // of answers that were not certified; NaN: none was sampled
@@ -110,6 +110,8 @@ class Engine {
   Rankings rank(const Id& user, const IdSpan& items);
   std::vector<float> predict(const Id& user, const IdSpan& items);
   Rankings similar_items(const Id& item, const QueryOptions& options);
+  // By co-occurrence. Throws std::invalid_argument if the engine keeps none.
+  Rankings similar_by_behaviour(const Id& item, const QueryOptions& options);
   Rankings search(std::span<const float> vector, bool cosine, const QueryOptions& options);
 
   // --- rows (engine_rows.cpp)
@@ -175,6 +177,7 @@ class Engine {
   };
   Resolved resolve(const QueryOptions& options);
   Filter compile(const FilterExpression& filter) const;
+  Row known_item(const Id& item) const;
   std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
   std::size_t capped(std::size_t k) const;
   std::vector<Scored<float>> retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,

@@ -59,6 +59,16 @@ Storage load_storage(const SnapshotReader& file) {
   return static_cast<Storage>(storage);
 }
 
+// A file without these sections was written before there were neighbors, or by an engine without any.
+void load_neighbor_settings(const SnapshotReader& file, Settings& settings) {
+  if (!file.has("neighbors.ints")) return;
+  const auto ints = read<std::uint64_t>(file, "neighbors.ints", 2);
+  require(ints[0] >= 1 && ints[0] <= kMaxNeighbors && ints[1] <= kMaxNeighborsWindow, "a setting is out of range");
+  settings.neighbors = static_cast<std::uint32_t>(ints[0]);
+  settings.neighbors_window = static_cast<std::uint32_t>(ints[1]);
+  settings.neighbors_half_life = read<double>(file, "neighbors.reals", 1)[0];
+}
+
 Settings load_settings(const SnapshotReader& file) {
   const auto ints = read<std::uint64_t>(file, "settings.ints", 6);
   const auto reals = read<double>(file, "settings.reals", 8);
@@ -81,6 +91,7 @@ Settings load_settings(const SnapshotReader& file) {
   settings.history_decay = real(6);
   settings.popularity_half_life = reals[7];
   settings.storage = load_storage(file);
+  load_neighbor_settings(file, settings);
   try {
     settings.validate();
   } catch (const std::invalid_argument& error) {
@@ -245,6 +256,75 @@ void load_user_state(const SnapshotReader& file, UserState& state, const std::ve
   });
 }
 
+void save_neighbors(SnapshotWriter& file, const Settings& settings, const Cooccurrence& lists,
+                    const std::vector<Row>& items) {
+  if (!lists.on()) return;
+  add<std::uint64_t>(file, "neighbors.ints", {settings.neighbors, settings.neighbors_window});
+  add<double>(file, "neighbors.reals", {settings.neighbors_half_life});
+  std::vector<Row> entries;
+  std::vector<std::uint64_t> ends;
+  std::vector<float> after, before;
+  std::vector<std::int64_t> windows;
+  std::vector<double> levels;
+  for (const Row item : items) {
+    check_interrupt();
+    const Cooccurrence::Stored list = lists.stored(item);
+    entries.insert(entries.end(), list.entries.begin(), list.entries.end());
+    after.insert(after.end(), list.after.begin(), list.after.end());
+    before.insert(before.end(), list.before.begin(), list.before.end());
+    ends.push_back(entries.size());
+    windows.push_back(list.window);
+    levels.push_back(list.level);
+  }
+  add(file, "neighbors", entries);
+  add(file, "neighbors.ends", ends);
+  add(file, "neighbors.after", after);
+  add(file, "neighbors.before", before);
+  add(file, "neighbors.window", windows);
+  add(file, "neighbors.levels", levels);
+}
+
+void load_neighbors(const SnapshotReader& file, Cooccurrence& lists, const std::vector<Row>& items,
+                    const EmbeddingTable& table) {
+  if (!lists.on()) return;
+  const auto ends = read<std::uint64_t>(file, "neighbors.ends", items.size());
+  const auto windows = read<std::int64_t>(file, "neighbors.window", items.size());
+  const auto levels = read<double>(file, "neighbors.levels", items.size());
+  const auto entries = file.array<Row>("neighbors");
+  const auto after = read<float>(file, "neighbors.after", entries.size());
+  const auto before = read<float>(file, "neighbors.before", entries.size());
+  require(std::is_sorted(ends.begin(), ends.end()) && (ends.empty() ? 0 : ends.back()) == entries.size(),
+          "neighbors.ends are out of order");
+  const auto is_count = [](float count) { return count >= 0 && count < INFINITY; };
+  Cooccurrence::Stored list;
+  std::vector<Row> sorted;
+  for (std::size_t k = 0; k < items.size(); ++k) {
+    check_interrupt();
+    const std::size_t first = k == 0 ? 0 : ends[k - 1], size = ends[k] - first;
+    require(size <= lists.slots(), "an item has too many neighbors");
+    require(!std::isnan(levels[k]) && levels[k] < INFINITY, "neighbors.levels holds a value out of range");
+    require(windows[k] == 0 ? size == 0 : windows[k] % 2 != 0, "neighbors.window holds a value out of range");
+    const auto part = [first, size](auto values) { return values.subspan(first, size); };
+    for (const Row entry : part(entries)) {
+      require(entry == 0 || (entry - 1 < table.count() && table.is_live(entry - 1) && entry - 1 != items[k]),
+              "an item has an unknown neighbor");
+    }
+    require(std::all_of(part(after).begin(), part(after).end(), is_count) &&
+                std::all_of(part(before).begin(), part(before).end(), is_count),
+            "a neighbor's count is out of range");
+    sorted.assign(part(entries).begin(), part(entries).end());
+    sorted.erase(std::remove(sorted.begin(), sorted.end(), 0), sorted.end());
+    std::sort(sorted.begin(), sorted.end());
+    require(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end(), "an item has a neighbor twice");
+    list.entries.assign(part(entries).begin(), part(entries).end());
+    list.after.assign(part(after).begin(), part(after).end());
+    list.before.assign(part(before).begin(), part(before).end());
+    list.window = windows[k];
+    list.level = levels[k];
+    lists.restore(items[k], list);
+  }
+}
+
 void save_filters(SnapshotWriter& file, const FilterSets& filters, const std::vector<Row>& items) {
   std::string text;
   std::vector<std::uint64_t> offsets{0}, ends;
@@ -359,6 +439,7 @@ void Engine::save(const std::string& path) {
   for (std::uint32_t slot = 0; slot < RecentItems::kWindow; ++slot) window.push_back(model_.recent.at(slot));
   add(file, "recent", window);
   save_user_state(file, model_.user_state, users);
+  save_neighbors(file, settings_, model_.cooccurrence, items);
   save_filters(file, filters_, items);
   file.commit();
 }
@@ -395,6 +476,7 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   }
   model.recent.restore(counters[5], recent);
   load_user_state(file, model.user_state, users, model.items);
+  load_neighbors(file, model.cooccurrence, items, model.items);
   load_filters(file, engine->filters_, items, model.items);
 
   const auto globals = read<float>(file, "globals", 2);

@@ -6,6 +6,7 @@
 #include "engine/engine.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
+#include "learner/neighbor_scores.hpp"
 #include "learner/objectives.hpp"
 #include "retrieval/flat.hpp"
 #include "storage/interrupt.hpp"
@@ -274,11 +275,16 @@ std::vector<float> Engine::predict(const Id& user, const IdSpan& items) {
   return scores;
 }
 
-Rankings Engine::similar_items(const Id& item, const QueryOptions& options) {
-  const auto pin = domain_.pin_reader();
+Row Engine::known_item(const Id& item) const {
   check_kind(model_.items.ids, item.kind, "item");
   const Row row = find(model_.items.ids, item);
   if (row == kNoRow) throw UnknownId(message("unknown item ", describe(item)));
+  return row;
+}
+
+Rankings Engine::similar_items(const Id& item, const QueryOptions& options) {
+  const auto pin = domain_.pin_reader();
+  const Row row = known_item(item);
   Resolved resolved = resolve(options);
   resolved.excluded.push_back(row);
   sort_unique(resolved.excluded);
@@ -293,6 +299,29 @@ Rankings Engine::similar_items(const Id& item, const QueryOptions& options) {
   } else {
     scan_cosine(model_.items, query.data(), selection, top);
   }
+  Rankings rankings;
+  append(rankings, top.take_sorted());
+  return rankings;
+}
+
+Rankings Engine::similar_by_behaviour(const Id& item, const QueryOptions& options) {
+  if (!model_.cooccurrence.on()) {
+    throw std::invalid_argument("by 'behaviour' needs an engine that counts neighbors, not one with neighbors=0");
+  }
+  const auto pin = domain_.pin_reader();
+  const Row row = known_item(item);
+  const Resolved resolved = resolve(options);
+  const Selection selection = resolved.selection(nullptr);
+  NeighborScores scores;
+  const float weight = 1;
+  scores.gather(model_.cooccurrence, {&row, 1}, {&weight, 1}, {}, latest_timestamp());
+  TopK<float> top(capped(options.k));
+  scores.for_each([&](Row neighbor, float score) {
+    const bool wanted = !resolved.among || std::binary_search(resolved.among->begin(), resolved.among->end(), neighbor);
+    if (score >= top.threshold() && wanted && model_.items.is_live(neighbor) && selection.admits(neighbor)) {
+      top.push(score, neighbor);
+    }
+  });
   Rankings rankings;
   append(rankings, top.take_sorted());
   return rankings;

@@ -232,10 +232,25 @@ void Learner::count(std::span<const Event> events) {
   }
 }
 
+std::span<const Row> Learner::last_items(Row user) const {
+  thread_local std::array<Row, kMaxNeighborsWindow> last;
+  const std::uint32_t count = model_.user_state.last_items(user, last.data(), settings_.neighbors_window);
+  const auto end =
+      std::remove_if(last.begin(), last.begin() + count, [this](Row item) { return !model_.items.is_live(item); });
+  return {last.data(), static_cast<std::size_t>(end - last.begin())};
+}
+
+void Learner::prefetch_neighbors(const Event& event) const {
+  if (!model_.cooccurrence.on()) return;
+  model_.cooccurrence.prefetch(event.item);
+  for (const Row item : last_items(event.user)) model_.cooccurrence.prefetch(item);
+}
+
 // What the user did, whether or not it moved a row.
 void Learner::observe(const Event& event) {
   if (!is_choice(event)) return;
   if (settings_.objective == Objective::kSoftmax) model_.recent.push(event.item);
+  if (model_.cooccurrence.on()) model_.cooccurrence.add(event.item, last_items(event.user), event.timestamp);
   model_.user_state.observe(event.user, event.item);
 }
 

@@ -73,11 +73,14 @@ class Learner {
 
   void learn_candidates(const Event& event);
   void prefetch(const Event& event) const;
+  void prefetch_neighbors(const Event& event) const;
   std::size_t draw_candidates(const Event& event, Scratch& work) const;
   void take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const;
   void apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope);
   void learn_global(const Event& event, float slope);
   void observe(const Event& event);
+  // The user's last items that are there still, as many as an event is counted with.
+  std::span<const Row> last_items(Row user) const;
   // Marks the items whose rows or biases were written since the last call on this thread, for what is derived from
   // them.
   void mark_written();

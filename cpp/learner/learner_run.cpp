@@ -165,11 +165,12 @@ void Learner::learn_run(std::span<const Event> events) {
         } else {
           learn_group(group);  // whose pairs' places are taken again by later events
         }
-        if (!pair.seen->contains(event.item)) observe(event);
+        if (model_.cooccurrence.on() || !pair.seen->contains(event.item)) observe(event);
       }
     }
     if (step >= kAhead && step - kAhead < events.size()) {
       const Event& event = events[step - kAhead];
+      prefetch_neighbors(event);
       if (!in_pairs) {
         prefetch(event);
       } else {

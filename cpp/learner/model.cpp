@@ -14,8 +14,9 @@ constexpr std::uint64_t kItemStream = 0x6974656D73u;  // "items": users and item
 Model::Model(EpochDomain& domain, const Settings& settings)
     : users(domain, settings.dim, {settings.seed, settings.history > 0 ? 0.0f : settings.init_scale}, settings.storage),
       items(domain, settings.dim, {settings.seed ^ kItemStream, settings.init_scale}, settings.storage),
-      user_state(domain, settings.history),
-      popularity(settings.popularity_half_life) {
+      user_state(domain, settings.remembered()),
+      popularity(settings.popularity_half_life),
+      cooccurrence(settings.neighbors, settings.neighbors_half_life) {
   float weight = 1;
   for (std::uint32_t t = 0; t < settings.history; ++t, weight *= settings.history_decay) decay_.push_back(weight);
   users.attach([this](std::size_t count) { user_state.reserve(count); }, [this](Row user) { user_state.wipe(user); });
@@ -23,13 +24,19 @@ Model::Model(EpochDomain& domain, const Settings& settings)
       [this](std::size_t count) {
         popularity.reserve(count);
         recent.reserve(count);
+        cooccurrence.reserve(count);
       },
-      [this](Row item) { popularity.wipe(item); });
+      [this](Row item) {
+        popularity.wipe(item);
+        cooccurrence.wipe(item);
+      });
 }
 
 void Model::compose(Row user, QueryVector& query) const {
-  query.history.resize(user_state.history());
-  query.history.resize(user == kNoRow ? 0 : user_state.last_items(user, query.history.data()));
+  const std::size_t most = decay_.size();
+  query.history.resize(most);
+  query.history.resize(
+      user == kNoRow ? 0 : user_state.last_items(user, query.history.data(), static_cast<std::uint32_t>(most)));
   const auto gone = [this](Row item) { return !items.is_live(item); };
   query.history.erase(std::remove_if(query.history.begin(), query.history.end(), gone), query.history.end());
   start_from(user, query);
@@ -38,7 +45,7 @@ void Model::compose(Row user, QueryVector& query) const {
 
 void Model::compose(Row user, std::span<const Row> session, QueryVector& query) const {
   start_from(user, query);
-  const std::size_t length = std::min<std::size_t>(session.size(), user_state.history());
+  const std::size_t length = std::min(session.size(), decay_.size());
   query.history.assign(session.rbegin(), session.rbegin() + static_cast<std::ptrdiff_t>(length));
   add_history(query);
 }

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "learner/cooccurrence.hpp"
 #include "learner/popularity.hpp"
 #include "learner/recent_items.hpp"
 #include "learner/settings.hpp"
@@ -43,6 +44,7 @@ class Model {
   UserState user_state;
   Popularity popularity;
   RecentItems recent;
+  Cooccurrence cooccurrence;
   // b of the logistic model, the mean of the squared one. Learned without locks, through relaxed accesses.
   float global_bias = 0;
   float global_accumulator = 0;  // Adagrad's sum for it; for the squared model the total weight of the ratings

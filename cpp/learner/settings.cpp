@@ -69,6 +69,11 @@ void Settings::validate() const {
   check_range("recent_share", recent_share, 0, 0.999f, "between 0 and 0.999");
   check_range("history_decay", history_decay, 0, 1, "between 0 and 1");
   if (!(popularity_half_life >= 1e-3)) refuse("popularity_half_life", "at least 0.001 seconds", popularity_half_life);
+  if (!(neighbors_half_life >= 1e-3)) refuse("neighbors_half_life", "at least 0.001 seconds", neighbors_half_life);
+  if (neighbors > kMaxNeighbors) refuse("neighbors", message("at most ", kMaxNeighbors), neighbors);
+  if (neighbors_window < 1 || neighbors_window > kMaxNeighborsWindow) {
+    refuse("neighbors_window", message("between 1 and ", kMaxNeighborsWindow), neighbors_window);
+  }
   if (negatives > kMaxNegatives) refuse("negatives", message("at most ", kMaxNegatives), negatives);
   if (history > kMaxHistory) refuse("history", message("at most ", kMaxHistory), history);
   const bool ranks = objective == Objective::kSoftmax || objective == Objective::kBpr;

@@ -1,6 +1,7 @@
 // Settings: every hyper-parameter of an engine. Names, meaning and defaults are those of the Python class.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -28,6 +29,12 @@ struct Settings {
   float history_decay = 0.5f;
   double popularity_half_life = 14 * 86400.0;  // seconds; infinity: never forgets
   Storage storage = Storage::kFp32;            // of the rows of users and items
+  std::uint32_t neighbors = 0;                 // slots of an item's list of neighbours; 0: no co-occurrence is kept
+  std::uint32_t neighbors_window = 8;          // last items that an event is counted with
+  double neighbors_half_life = 120 * 86400.0;  // seconds; infinity: never forgets
+
+  // How many of a user's last items are remembered.
+  std::uint32_t remembered() const { return neighbors == 0 ? history : std::max(history, neighbors_window); }
 
   // Throws std::invalid_argument naming the first value that is out of range.
   void validate() const;
@@ -36,6 +43,8 @@ struct Settings {
 inline constexpr std::size_t kMaxDim = 65536;
 inline constexpr std::uint32_t kMaxHistory = 1024;
 inline constexpr std::uint32_t kMaxNegatives = 65536;
+inline constexpr std::uint32_t kMaxNeighbors = 256;
+inline constexpr std::uint32_t kMaxNeighborsWindow = 64;
 
 Objective parse_objective(std::string_view name);
 Optimizer parse_optimizer(std::string_view name);

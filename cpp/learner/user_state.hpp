@@ -9,12 +9,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <thread>
 
 #include "storage/chunked.hpp"
 #include "storage/epoch.hpp"
 #include "storage/id_map.hpp"
 #include "storage/row_set.hpp"
+#include "storage/turn.hpp"
 
 namespace recengine {
 
@@ -56,11 +56,11 @@ class UserState {
   void restore_entry(Row user, Row entry) { push(users_[user], user, entry); }
   void restore_seen(Row user, Row item) { users_[user].seen.insert(item, domain_); }
 
-  // Copies the last items into `items` (room for history()), newest first; returns how many. Removed items are left
-  // out.
-  std::uint32_t last_items(Row user, Row* items) const {
+  // Copies the last items, at most `most` (<= history()), into `items`, newest first; returns how many. Removed items
+  // are left out.
+  std::uint32_t last_items(Row user, Row* items, std::uint32_t most) const {
     const std::uint32_t pushed = users_[user].pushed.load(std::memory_order_acquire);
-    const std::uint32_t length = std::min(pushed, history_);
+    const std::uint32_t length = std::min(pushed, most);
     std::uint32_t count = 0;
     for (std::uint32_t age = 0; age < length; ++age) {
       const Row entry = ring(user, (pushed - 1 - age) % history_).load(std::memory_order_relaxed);
@@ -95,20 +95,6 @@ class UserState {
     RowSet seen;
     std::atomic<std::uint32_t> pushed;   // entries so far, kept in [0, 2 * history): modulo history it is the next slot
     std::atomic<std::uint32_t> writing;  // 1 while a writer is at this user
-  };
-
-  // One writer of a user at a time. Acquire and release: each sees what the one before it wrote.
-  class Turn {
-   public:
-    explicit Turn(std::atomic<std::uint32_t>& writing) : writing_(writing) {
-      while (writing_.exchange(1, std::memory_order_acquire) != 0) std::this_thread::yield();
-    }
-    ~Turn() { writing_.store(0, std::memory_order_release); }
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
-
-   private:
-    std::atomic<std::uint32_t>& writing_;
   };
 
   void push(User& state, Row user, Row entry) {

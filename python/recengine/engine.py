@@ -77,6 +77,13 @@ class Engine:
         Of the rows of users and items: ``"fp32"``, or ``"fp16"``, which halves them. Scores are then within the
         rounding of the rows (2^-11 of each coordinate), rankings exact for the rounded rows. Steps are taken in float32
         and rounded at random, up or down, so that small ones count on average; coordinates stay within 65,504.
+    neighbors
+        Slots of each item's list of neighbours: the items that the same users chose shortly before or after it
+        (docs/cooccurrence.md). 0 to 256; 0 keeps no lists, 64 are 832 bytes an item.
+    neighbors_window
+        How many of the user's last items an event is counted with, 1 to 64, each weighing .8 of the one after it.
+    neighbors_half_life
+        Seconds after which such an event counts half; ``math.inf``: never.
     threads
         Most threads a call may use; default: the processors of the machine. Can be changed later.
     maintenance
@@ -123,6 +130,9 @@ class Engine:
         history_decay: float = 0.5,
         popularity_half_life: float = 14 * 86400.0,
         storage: Literal["fp32", "fp16"] = "fp32",
+        neighbors: int = 0,
+        neighbors_window: int = 8,
+        neighbors_half_life: float = 120 * 86400.0,
         threads: int | None = None,
         maintenance: bool = True,
     ) -> None:
@@ -146,6 +156,9 @@ class Engine:
                 "history_decay": history_decay,
                 "popularity_half_life": popularity_half_life,
                 "storage": storage,
+                "neighbors": neighbors,
+                "neighbors_window": neighbors_window,
+                "neighbors_half_life": neighbors_half_life,
             }
         )
         if threads is not None:
@@ -435,20 +448,46 @@ class Engine:
         return self._core.predict(user, id_column(item))
 
     def similar_items(
-        self, item: Id, k: int = 10, *, exclude: Any = None, among: Any = None, filter: Filter | None = None
+        self,
+        item: Id,
+        k: int = 10,
+        *,
+        by: Literal["rows", "behaviour"] = "rows",
+        exclude: Any = None,
+        among: Any = None,
+        filter: Filter | None = None,
     ) -> Ranking:
-        """The k other items whose vectors point the same way; scores are cosines. The rest as in `recommend`.
+        """The k other items most like this one. The rest as in `recommend`.
 
-        Raises KeyError for an unknown item.
+        Parameters
+        ----------
+        by
+            "rows": items whose vectors point the same way; scores are cosines. "behaviour": items that the same users
+            chose shortly before or after it (Linden et al. 2003), at most `neighbors` of them; scores are decayed
+            counts over powers of both items' frequencies, for which see docs/cooccurrence.md.
+
+        Raises
+        ------
+        KeyError
+            For an unknown item.
+        ValueError
+            For another `by`, or "behaviour" in an engine with ``neighbors=0``.
 
         Examples
         --------
         >>> engine = Engine.from_factors([1], [[1.0, 0.0]], ["a", "b", "c"], [[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
         >>> engine.similar_items("a", k=1)
         Ranking(b: 1)
+        >>> engine = Engine(neighbors=64)
+        >>> engine.learn_many([1, 1, 2, 2], ["tea", "cup", "tea", "pot"])
+        >>> sorted(engine.similar_items("tea", by="behaviour").ids.tolist())
+        ['cup', 'pot']
         """
+        if by not in ("rows", "behaviour"):
+            raise ValueError(f"by must be 'rows' or 'behaviour', not {by!r}")
+        find = self._core.similar_items if by == "rows" else self._core.similar_by_behaviour
         return single(
-            *self._core.similar_items(
+            *find(
                 item,
                 k,
                 None if exclude is None else id_column(exclude),
@@ -737,9 +776,11 @@ class Engine:
         32
         """
         settings = {**self._core.settings(), "learning_rate": self.learning_rate, "threads": self.threads}
-        half_life = settings.pop("popularity_half_life")  # a double; the others are float32 in the core
-        shown = {name: _shortest(value) if isinstance(value, float) else value for name, value in settings.items()}
-        return {**shown, "popularity_half_life": half_life}
+        doubles = ("popularity_half_life", "neighbors_half_life")  # the others are float32 in the core
+        return {
+            name: _shortest(value) if isinstance(value, float) and name not in doubles else value
+            for name, value in settings.items()
+        }
 
     @property
     def maintenance(self) -> bool:

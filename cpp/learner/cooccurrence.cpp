@@ -1,0 +1,260 @@
+#include "learner/cooccurrence.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "storage/turn.hpp"
+
+namespace recengine {
+
+namespace {
+
+constexpr int kWindow = 32;                   // half-lives; an event's factor is below 2^32
+constexpr std::int64_t kForgotten = 8;        // windows, after which every count is below the smallest float
+constexpr float kWindowDecay = 0x1p-32f;      // 2^-kWindow
+constexpr float kDistanceDecay = 0.8f;       // from each of the last items to the one before it
+constexpr std::uint32_t kSign = 0x80000000u;  // the parity of a count's window
+constexpr std::uint32_t kWordsPerLine = 16;
+
+// 128-bit vectors are on every machine; find and least run under the turn, on words that nobody else writes.
+using Words [[gnu::vector_size(16)]] = std::uint32_t;
+using Floats [[gnu::vector_size(16)]] = float;
+
+Words load_words(const std::uint32_t* words) {
+  Words value;
+  std::memcpy(&value, words, sizeof(value));
+  return value;
+}
+
+std::uint32_t load_acquire(const std::uint32_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+void store_release(std::uint32_t* word, std::uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+
+std::uint32_t parity(std::int64_t window) { return (window & 1) != 0 ? kSign : 0; }
+float magnitude(std::uint32_t bits) { return std::bit_cast<float>(bits & ~kSign); }
+std::uint32_t stored_bits(float count, std::int64_t window) {
+  return std::bit_cast<std::uint32_t>(count) | parity(window);
+}
+
+std::int64_t encode(std::int64_t window) { return 2 * window + 1; }
+std::int64_t decode(std::int64_t stored) { return stored >> 1; }
+
+}  // namespace
+
+Cooccurrence::Cooccurrence(std::uint32_t slots, double half_life)
+    : slots_(slots),
+      padded_((slots + kWordsPerLine - 1) / kWordsPerLine * kWordsPerLine),
+      bytes_(kCacheLine + 3 * std::size_t{padded_} * sizeof(Word)),
+      half_life_(half_life),
+      events_(half_life) {
+  static_assert(sizeof(Header) <= kCacheLine);
+  float weight = 1;
+  for (float& value : distance_weight_) {
+    value = weight;
+    weight *= kDistanceDecay;
+  }
+}
+
+void Cooccurrence::reserve(std::size_t items) {
+  if (!on()) return;
+  lists_.reserve(items, bytes_);
+  events_.reserve(items);
+}
+
+Cooccurrence::Header& Cooccurrence::header(Row item) const {
+  const ChunkPosition at = locate(item);
+  return *reinterpret_cast<Header*>(lists_.start(at.chunk) + at.offset * bytes_);
+}
+
+Cooccurrence::Word* Cooccurrence::entries(Header& list) const {
+  return reinterpret_cast<Word*>(reinterpret_cast<std::byte*>(&list) + kCacheLine);
+}
+
+Row Cooccurrence::entry_at(Row item, std::uint32_t slot) const { return load_acquire(entries(header(item)) + slot); }
+
+// Release: who still reads the counts of the old entry finds it gone afterwards.
+void Cooccurrence::clear(Row item, std::uint32_t slot) { store_release(entries(header(item)) + slot, 0); }
+
+void Cooccurrence::wipe(Row item) {
+  if (!on()) return;
+  for (std::uint32_t s = 0; s < slots_; ++s) clear(item, s);
+  header(item).window.store(0, std::memory_order_release);
+  events_.wipe(item);
+}
+
+void Cooccurrence::prefetch(Row item) const {
+  Header& list = header(item);
+  __builtin_prefetch(&list, 1, 2);
+  for (std::uint32_t s = 0; s < padded_; s += kWordsPerLine) __builtin_prefetch(entries(list) + s, 1, 2);
+}
+
+Cooccurrence::Moment Cooccurrence::moment(double timestamp) const {
+  const double time = timestamp / half_life_;
+  const double window = std::floor(time / kWindow);
+  // Far from the origin, doubles are further apart than a window is long.
+  return {static_cast<std::int64_t>(window), std::exp2(std::clamp(time - kWindow * window, 0.0, double{kWindow}))};
+}
+
+// Brings a list to the window of an event and returns what one event weighs there: 0 for one so old that it does not
+// count. REQUIRES: the turn.
+float Cooccurrence::enter(Header& list, const Moment& now) {
+  // Relaxed: the turn orders writers.
+  const std::int64_t stored = list.window.load(std::memory_order_relaxed);
+  if (stored == 0 || decode(stored) < now.window) shift(list, now.window);
+  const std::int64_t ahead = decode(list.window.load(std::memory_order_relaxed)) - now.window;
+  return ahead >= kForgotten ? 0.0f : static_cast<float>(std::ldexp(now.factor, static_cast<int>(-kWindow * ahead)));
+}
+
+void Cooccurrence::shift(Header& list, std::int64_t window) {
+  const std::int64_t stored = list.window.load(std::memory_order_relaxed);
+  Word* const entry = entries(list);
+  if (stored == 0 || window - decode(stored) >= kForgotten) {
+    for (std::uint32_t s = 0; s < slots_; ++s) store_release(entry + s, 0);
+    list.window.store(encode(window), std::memory_order_release);
+    return;
+  }
+  for (std::int64_t next = decode(stored) + 1; next <= window; ++next) {
+    // Before the counts, and they with release: who reads one of the next window then finds that the window has moved.
+    list.window.store(encode(next), std::memory_order_release);
+    for (Word* counts : {after(list), before(list)}) {
+      for (std::uint32_t s = 0; s < slots_; ++s) {
+        if (entry[s] != 0) store_release(counts + s, stored_bits(magnitude(counts[s]) * kWindowDecay, next));
+      }
+    }
+  }
+}
+
+// The first slot that holds `entry`; slots_ or more if none does.
+std::uint32_t Cooccurrence::find(const Word* entries, Word entry) const {
+  for (std::uint32_t s = 0; s < padded_; s += kWordsPerLine) {
+    const auto same = (load_words(entries + s) == entry) | (load_words(entries + s + 4) == entry) |
+                      (load_words(entries + s + 8) == entry) | (load_words(entries + s + 12) == entry);
+    if ((same[0] | same[1] | same[2] | same[3]) == 0) continue;
+    while (entries[s] != entry) ++s;
+    return s;
+  }
+  return padded_;
+}
+
+// The slot that counts least, the first of several.
+std::uint32_t Cooccurrence::least(Header& list) const {
+  const auto total = [a = after(list), b = before(list)](std::uint32_t s) {
+    return reinterpret_cast<Floats>(load_words(a + s) & ~kSign) + reinterpret_cast<Floats>(load_words(b + s) & ~kSign);
+  };
+  const std::uint32_t whole = slots_ / 4 * 4;
+  float smallest = INFINITY;
+  Floats lanes = smallest - Floats{};
+  for (std::uint32_t s = 0; s < whole; s += 4) {
+    const Floats sums = total(s);
+    lanes = sums < lanes ? sums : lanes;
+  }
+  for (std::uint32_t l = 0; l < 4; ++l) smallest = std::min(smallest, lanes[l]);
+  for (std::uint32_t s = whole; s < slots_; ++s) smallest = std::min(smallest, total(whole)[s - whole]);
+  std::uint32_t slot = 0;
+  while (total(slot / 4 * 4)[slot % 4] != smallest) ++slot;
+  return slot;
+}
+
+// REQUIRES: the turn, the window entered.
+void Cooccurrence::put(Header& list, Row neighbor, float weight, bool came_after) {
+  const std::int64_t window = decode(list.window.load(std::memory_order_relaxed));
+  Word* const entry = entries(list);
+  Word* const counts = came_after ? after(list) : before(list);
+  std::uint32_t slot = find(entry, neighbor + 1);
+  if (slot < slots_) {
+    store_release(counts + slot, stored_bits(magnitude(counts[slot]) + weight, window));
+    return;
+  }
+  slot = find(entry, 0);
+  if (slot >= slots_) slot = least(list);
+  Word* const others = came_after ? before(list) : after(list);
+  // Gone before its counts change, there again after: a reader who finds the same neighbour before and after it read
+  // the counts has read that neighbour's.
+  store_release(entry + slot, 0);
+  store_release(counts + slot, stored_bits(weight, window));
+  store_release(others + slot, stored_bits(0, window));
+  store_release(entry + slot, neighbor + 1);
+}
+
+void Cooccurrence::add(Row item, std::span<const Row> last, double timestamp) {
+  events_.add(&item, &timestamp, 1);
+  const Moment now = moment(timestamp);
+  if (last.empty()) return;
+  {
+    Header& own = header(item);
+    const Turn turn(own.writing);
+    const float unit = enter(own, now);
+    for (std::size_t p = 0; unit > 0 && p < last.size(); ++p) {
+      if (last[p] != item) put(own, last[p], unit * distance_weight_[p], false);
+    }
+  }
+  for (std::size_t p = 0; p < last.size(); ++p) {
+    if (last[p] == item) continue;
+    Header& other = header(last[p]);
+    const Turn turn(other.writing);
+    const float unit = enter(other, now);
+    if (unit > 0) put(other, item, unit * distance_weight_[p], true);
+  }
+}
+
+std::uint32_t Cooccurrence::neighbors(Row item, double now, Neighbor* out) const {
+  Header& list = header(item);
+  const Word* const entry = entries(list);
+  const Word* const after_counts = after(list);
+  const Word* const before_counts = before(list);
+  for (;;) {
+    // Acquire: the counts of this window or, still to be shifted, of the one before it.
+    const std::int64_t stored = list.window.load(std::memory_order_acquire);
+    if (stored == 0) return 0;
+    const std::int64_t window = decode(stored);
+    const double scale = std::exp2(static_cast<double>(window) * kWindow - now / half_life_);
+    const auto count_of = [&](std::uint32_t bits) {
+      const double factor = (bits & kSign) == parity(window) ? scale : scale * double{kWindowDecay};
+      return static_cast<float>(magnitude(bits) * factor);
+    };
+    std::uint32_t count = 0;
+    for (std::uint32_t s = 0; s < slots_; ++s) {
+      const Word before_reading = load_acquire(entry + s);
+      if (before_reading == 0) continue;
+      const Neighbor neighbor{before_reading - 1, count_of(load_acquire(after_counts + s)),
+                              count_of(load_acquire(before_counts + s))};
+      // A count that is zero by now is none.
+      const bool counts = neighbor.after + neighbor.before > 0;
+      if (load_acquire(entry + s) == before_reading && counts) out[count++] = neighbor;
+    }
+    // Unchanged: every count was of this window or the one before. It moves once in 32 half-lives.
+    if (list.window.load(std::memory_order_relaxed) == stored) return count;
+  }
+}
+
+Cooccurrence::Stored Cooccurrence::stored(Row item) const {
+  Header& list = header(item);
+  Stored result{{}, {}, {}, list.window.load(std::memory_order_relaxed), events_.level(item)};
+  for (std::uint32_t s = 0; s < slots_; ++s) {
+    const Row entry = entry_at(item, s);
+    result.entries.push_back(entry);
+    result.after.push_back(entry == 0 ? 0.0f : magnitude(load_acquire(after(list) + s)));
+    result.before.push_back(entry == 0 ? 0.0f : magnitude(load_acquire(before(list) + s)));
+  }
+  while (!result.entries.empty() && result.entries.back() == 0) {
+    result.entries.pop_back();
+    result.after.pop_back();
+    result.before.pop_back();
+  }
+  return result;
+}
+
+void Cooccurrence::restore(Row item, const Stored& list) {
+  Header& target = header(item);
+  events_.restore(item, list.level);
+  target.window.store(list.window, std::memory_order_relaxed);
+  const std::int64_t window = decode(list.window);
+  for (std::size_t s = 0; s < list.entries.size(); ++s) {
+    store_release(after(target) + s, stored_bits(list.after[s], window));
+    store_release(before(target) + s, stored_bits(list.before[s], window));
+    store_release(entries(target) + s, list.entries[s]);
+  }
+}
+
+}  // namespace recengine
