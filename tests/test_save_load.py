@@ -170,7 +170,7 @@ def test_names_of_files(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    engine = Engine(dim=2, history=2)
+    engine = Engine(dim=2, history=2, neighbors=2)
     engine.learn_many(["a", "b", "a"], [1, 2, 3], timestamps=[1.0, 2.0, 3.0])
     engine.remove_items([2])
     return saved(engine, tmp_path_factory.mktemp("small"))
@@ -287,8 +287,8 @@ def test_the_tests_write_files_as_the_engine_does(small: bytes) -> None:
 
 
 def test_wrong_contents_are_refused(tmp_path: Path) -> None:
-    engine = Engine(dim=2, history=3)
-    engine.learn_many([1, 2, 1, 2], ["é", "b", "c", "a"], timestamps=[1.0, 2.0, 3.0, 4.0])
+    engine = Engine(dim=2, history=3, neighbors=3, neighbors_window=2)
+    engine.learn_many([1, 2, 1, 2, 1], ["é", "b", "c", "a", "b"], timestamps=[1.0, 2.0, 3.0, 4.0, 4.0])
     engine.remove_items(["c"])
     engine.set_filter("x", ["é", "a"])
     engine.set_filter("y", ["b"])
@@ -343,6 +343,15 @@ def test_wrong_contents_are_refused(tmp_path: Path) -> None:
         *(("groups.text", position, value) for position, value in ((1, ord("g")), (0, 0xFF))),
         *(("groups.offsets", position, value) for position, value in ((0, 1), (1, 9))),
         ("groups.items", 0, 3),
+        *(("neighbors.ints", 0, slots) for slots in (0, 1, 257, 2**63)),
+        *(("neighbors.ints", 1, window) for window in (0, 65, 2**63)),
+        *(("neighbors.reals", 0, value) for value in (0.0, nan, -1.0)),
+        *(("neighbors", 0, entry) for entry in (1, 3, 99, 2**32 - 1)),  # the item itself, removed, no slot
+        ("neighbors", 3, 4),  # twice
+        *(("neighbors.ends", position, value) for position, value in ((0, 9), (2, 1), (2, 2**63))),
+        *((f"neighbors.{side}", 0, value) for side in ("after", "before") for value in (nan, inf, -1.0)),
+        *(("neighbors.window", 0, window) for window in (0, 2, 2**62 + 1, -(2**62) - 1)),
+        *(("neighbors.levels", 0, value) for value in (nan, inf)),
     ]
     path = tmp_path / "wrong"
     for name, position, value in changes:
@@ -400,6 +409,7 @@ def test_any_contents_are_refused_or_work(
     engine.recommend("a", exclude_seen=True)
     engine.recommend("nobody")
     engine.learn_many(["a", "new"], [1, 77])
+    assert np.all(np.isfinite(engine.similar_items(77, by="behaviour").scores))
     engine.remove_items([77])
     engine.save(path)
     Engine.load(path)

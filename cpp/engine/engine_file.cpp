@@ -59,9 +59,11 @@ Storage load_storage(const SnapshotReader& file) {
   return static_cast<Storage>(storage);
 }
 
-// A file without these sections was written before there were neighbors, or by an engine without any.
+// A file without any of the sections was written before there were neighbors, or by an engine that keeps none.
 void load_neighbor_settings(const SnapshotReader& file, Settings& settings) {
-  if (!file.has("neighbors.ints")) return;
+  const auto sections = {"neighbors.ints",  "neighbors.reals",  "neighbors",        "neighbors.ends",
+                         "neighbors.after", "neighbors.before", "neighbors.window", "neighbors.levels"};
+  if (std::none_of(sections.begin(), sections.end(), [&file](const char* name) { return file.has(name); })) return;
   const auto ints = read<std::uint64_t>(file, "neighbors.ints", 2);
   require(ints[0] >= 1 && ints[0] <= kMaxNeighbors && ints[1] <= kMaxNeighborsWindow, "a setting is out of range");
   settings.neighbors = static_cast<std::uint32_t>(ints[0]);
@@ -303,7 +305,7 @@ void load_neighbors(const SnapshotReader& file, Cooccurrence& lists, const std::
     const std::size_t first = k == 0 ? 0 : ends[k - 1], size = ends[k] - first;
     require(size <= lists.slots(), "an item has too many neighbors");
     require(!std::isnan(levels[k]) && levels[k] < INFINITY, "neighbors.levels holds a value out of range");
-    require(windows[k] == 0 ? size == 0 : windows[k] % 2 != 0, "neighbors.window holds a value out of range");
+    require(lists.can_restore(windows[k], size), "neighbors.window holds a value out of range");
     const auto part = [first, size](auto values) { return values.subspan(first, size); };
     for (const Row entry : part(entries)) {
       require(entry == 0 || (entry - 1 < table.count() && table.is_live(entry - 1) && entry - 1 != items[k]),

@@ -11,10 +11,11 @@ namespace recengine {
 
 namespace {
 
-constexpr int kWindow = 32;                   // half-lives; an event's factor is below 2^32
-constexpr std::int64_t kForgotten = 8;        // windows, after which every count is below the smallest float
-constexpr float kWindowDecay = 0x1p-32f;      // 2^-kWindow
-constexpr float kDistanceDecay = 0.8f;       // from each of the last items to the one before it
+constexpr int kWindow = 32;               // half-lives; an event's factor is below 2^32
+constexpr std::int64_t kForgotten = 8;    // windows, after which every count is below the smallest float
+constexpr float kWindowDecay = 0x1p-32f;  // 2^-kWindow
+constexpr double kMaxCount = 1e30;
+constexpr float kDistanceDecay = 0.8f;        // from each of the last items to the one before it
 constexpr std::uint32_t kSign = 0x80000000u;  // the parity of a count's window
 constexpr std::uint32_t kWordsPerLine = 16;
 
@@ -26,6 +27,14 @@ Words load_words(const std::uint32_t* words) {
   Words value;
   std::memcpy(&value, words, sizeof(value));
   return value;
+}
+
+// Whether a comparison found anything.
+template <class Lanes>
+bool any(Lanes lanes) {
+  using Halves [[gnu::vector_size(16)]] = std::uint64_t;
+  const Halves halves = reinterpret_cast<Halves>(lanes);
+  return (halves[0] | halves[1]) != 0;
 }
 
 std::uint32_t load_acquire(const std::uint32_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
@@ -73,8 +82,15 @@ Cooccurrence::Word* Cooccurrence::entries(Header& list) const {
 
 Row Cooccurrence::entry_at(Row item, std::uint32_t slot) const { return load_acquire(entries(header(item)) + slot); }
 
-// Release: who still reads the counts of the old entry finds it gone afterwards.
-void Cooccurrence::clear(Row item, std::uint32_t slot) { store_release(entries(header(item)) + slot, 0); }
+void Cooccurrence::clear(Row item, std::uint32_t slot) { clear(header(item), slot); }
+
+// A free slot counts nothing, so that newcomers take it first. Release: who still reads the counts for the old entry
+// finds it gone afterwards.
+void Cooccurrence::clear(Header& list, std::uint32_t slot) {
+  store_release(entries(list) + slot, 0);
+  store_release(after(list) + slot, 0);
+  store_release(before(list) + slot, 0);
+}
 
 void Cooccurrence::wipe(Row item) {
   if (!on()) return;
@@ -110,7 +126,7 @@ void Cooccurrence::shift(Header& list, std::int64_t window) {
   const std::int64_t stored = list.window.load(std::memory_order_relaxed);
   Word* const entry = entries(list);
   if (stored == 0 || window - decode(stored) >= kForgotten) {
-    for (std::uint32_t s = 0; s < slots_; ++s) store_release(entry + s, 0);
+    for (std::uint32_t s = 0; s < slots_; ++s) clear(list, s);
     list.window.store(encode(window), std::memory_order_release);
     return;
   }
@@ -130,14 +146,14 @@ std::uint32_t Cooccurrence::find(const Word* entries, Word entry) const {
   for (std::uint32_t s = 0; s < padded_; s += kWordsPerLine) {
     const auto same = (load_words(entries + s) == entry) | (load_words(entries + s + 4) == entry) |
                       (load_words(entries + s + 8) == entry) | (load_words(entries + s + 12) == entry);
-    if ((same[0] | same[1] | same[2] | same[3]) == 0) continue;
+    if (!any(same)) continue;
     while (entries[s] != entry) ++s;
     return s;
   }
   return padded_;
 }
 
-// The slot that counts least, the first of several.
+// The slot that counts least, the first of several: a free one, if there is any.
 std::uint32_t Cooccurrence::least(Header& list) const {
   const auto total = [a = after(list), b = before(list)](std::uint32_t s) {
     return reinterpret_cast<Floats>(load_words(a + s) & ~kSign) + reinterpret_cast<Floats>(load_words(b + s) & ~kSign);
@@ -152,6 +168,7 @@ std::uint32_t Cooccurrence::least(Header& list) const {
   for (std::uint32_t l = 0; l < 4; ++l) smallest = std::min(smallest, lanes[l]);
   for (std::uint32_t s = whole; s < slots_; ++s) smallest = std::min(smallest, total(whole)[s - whole]);
   std::uint32_t slot = 0;
+  while (slot < whole && !any(total(slot) == smallest)) slot += 4;
   while (total(slot / 4 * 4)[slot % 4] != smallest) ++slot;
   return slot;
 }
@@ -166,8 +183,7 @@ void Cooccurrence::put(Header& list, Row neighbor, float weight, bool came_after
     store_release(counts + slot, stored_bits(magnitude(counts[slot]) + weight, window));
     return;
   }
-  slot = find(entry, 0);
-  if (slot >= slots_) slot = least(list);
+  slot = least(list);
   Word* const others = came_after ? before(list) : after(list);
   // Gone before its counts change, there again after: a reader who finds the same neighbour before and after it read
   // the counts has read that neighbour's.
@@ -208,10 +224,11 @@ std::uint32_t Cooccurrence::neighbors(Row item, double now, Neighbor* out) const
     const std::int64_t stored = list.window.load(std::memory_order_acquire);
     if (stored == 0) return 0;
     const std::int64_t window = decode(stored);
-    const double scale = std::exp2(static_cast<double>(window) * kWindow - now / half_life_);
+    // Capped, should `now` be long before the events.
+    const double scale = std::min(std::exp2(static_cast<double>(window) * kWindow - now / half_life_), kMaxCount);
     const auto count_of = [&](std::uint32_t bits) {
       const double factor = (bits & kSign) == parity(window) ? scale : scale * double{kWindowDecay};
-      return static_cast<float>(magnitude(bits) * factor);
+      return static_cast<float>(std::min(magnitude(bits) * factor, kMaxCount));
     };
     std::uint32_t count = 0;
     for (std::uint32_t s = 0; s < slots_; ++s) {
@@ -243,6 +260,12 @@ Cooccurrence::Stored Cooccurrence::stored(Row item) const {
     result.before.pop_back();
   }
   return result;
+}
+
+bool Cooccurrence::can_restore(std::int64_t window, std::size_t slots) const {
+  constexpr double kMaxTimestamp = 1e15;  // of an event
+  if (window == 0) return slots == 0;
+  return window % 2 != 0 && std::abs(static_cast<double>(decode(window))) <= kMaxTimestamp / half_life_ / kWindow + 1;
 }
 
 void Cooccurrence::restore(Row item, const Stored& list) {

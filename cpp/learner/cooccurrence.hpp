@@ -81,7 +81,9 @@ class Cooccurrence {
     double level;                      // log2 of the number of events, as Popularity keeps it
   };
   Stored stored(Row item) const;
-  // REQUIRES: on(); a list that `stored` gave.
+  // Whether a list of so many slots may have this window, given how far from 0 timestamps may be.
+  bool can_restore(std::int64_t window, std::size_t slots) const;
+  // REQUIRES: on(); what `stored` gave, or can_restore, counts finite and at least 0.
   void restore(Row item, const Stored& list);
 
   std::size_t memory_bytes() const { return lists_.memory_bytes() + events_.memory_bytes(); }
@@ -105,6 +107,7 @@ class Cooccurrence {
   Word* before(Header& list) const { return after(list) + padded_; }
   Row entry_at(Row item, std::uint32_t slot) const;
   void clear(Row item, std::uint32_t slot);
+  void clear(Header& list, std::uint32_t slot);
 
   Moment moment(double timestamp) const;
   float enter(Header& list, const Moment& now);
