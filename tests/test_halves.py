@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,9 @@ def around_every_half() -> Floats:
     """Every half, the middle between it and the next, and the floats beside both."""
     positive = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     middles = positive[:-1] + np.diff(positive) / 2
-    exact = np.concatenate([positive, middles, np.float32([1e-30, 1e-45, 65519, 65520, 70000, 1e15, np.inf])])
+    exact = np.concatenate(
+        [positive, middles, np.array([1e-30, 1e-45, 65519, 65520, 70000, 1e15, np.inf], dtype=np.float32)]
+    )
     near = [np.nextafter(exact, np.float32(toward)) for toward in (-np.inf, np.inf)]
     values = np.concatenate([exact, *near]).astype(np.float32)
     return np.concatenate([values, -values])
@@ -95,8 +98,8 @@ def reference_at_random(values: Floats, key: int) -> Floats:
 )
 def test_random_rounding_equals_the_reference(name: str, values: list[float], scale: float, key: int) -> None:
     _core.select_kernels(name)
-    small = np.clip(np.float32(values), -1e30, 1e30) * np.float32(scale)
-    # Halfs of normal size lose 13 bits, all of which the draw decides about; of smaller ones the draw and the sum of
+    small = np.clip(np.array(values, dtype=np.float32), -1e30, 1e30) * np.float32(scale)
+    # Halves of normal size lose 13 bits, all of which the draw decides about; of smaller ones the draw and the sum of
     # both are cut to floats, which moves the border by less than 2^-13 of a step.
     bits = _core.kernel_to_halves(small, key)
     found = bits.view(np.float16).astype(np.float32)
@@ -134,7 +137,7 @@ def test_random_rounding_is_right_on_average(value: float) -> None:
 # ---- engines
 
 
-def pair(rng: np.random.Generator, items: int, dim: int, **settings: object) -> tuple[Engine, Engine]:
+def pair(rng: np.random.Generator, items: int, dim: int, **settings: Any) -> tuple[Engine, Engine]:
     """An engine over halves, and one over the floats of the same values."""
     users, rows = (
         (rng.standard_normal((n, dim)) * np.exp(rng.standard_normal((n, 1)))).astype(np.float32) for n in (20, items)
@@ -207,7 +210,7 @@ def test_rankings_stay_exact_while_rows_are_learned() -> None:
 
 def test_vectors_come_back_rounded_as_floats() -> None:
     engine = Engine(dim=4, storage="fp16", history=0)
-    vectors = np.float32([[0.1, -1e-6, 65519.0, 1e15], [-1e15, 1e-9, 3.0, 2049.0]])
+    vectors = np.array([[0.1, -1e-6, 65519.0, 1e15], [-1e15, 1e-9, 3.0, 2049.0]], dtype=np.float32)
     engine.set_items(["a", "b"], vectors)
     engine.set_users(["u", "v"], vectors)
     for found in (engine.item_vector(["a", "b"]), engine.user_vector(["u", "v"]), engine.factors().item_vectors):
@@ -239,7 +242,7 @@ def test_same_seed_same_rows(objective: str, history: int) -> None:
 def test_steps_far_below_the_last_place_add_up(name: str) -> None:
     """Rounded to the nearest, a row of ones would never move by 1e-6 a step: the last place is 1e-3."""
     _core.select_kernels(name)
-    settings = {"objective": "squared", "optimizer": "sgd", "learning_rate": 1e-6, "history": 0}
+    settings: dict[str, Any] = {"objective": "squared", "optimizer": "sgd", "learning_rate": 1e-6, "history": 0}
     ends = []
     for storage in ("fp32", "fp16"):
         engine = Engine.from_factors([0], np.ones((1, 64)), [0], np.ones((1, 64)), storage=storage, **settings)
@@ -268,7 +271,7 @@ def test_learns_as_well_as_over_floats(objective: str, optimizer: str) -> None:
             optimizer=optimizer,  # type: ignore[arg-type]
             history=0,
             negatives=8,
-            storage=storage,  # type: ignore[arg-type]
+            storage=storage,
         )
         engine.learn_many(*planted(np.random.default_rng(1), 40_000))
         ids = engine.recommend(list(range(200)), 10).ids
@@ -299,7 +302,7 @@ def test_rows_take_half_the_memory() -> None:
     vectors = np.ones((100_000, 64), dtype=np.float32)
     memory = {}
     for storage in ("fp32", "fp16"):
-        engine = Engine(dim=64, storage=storage, maintenance=False)  # type: ignore[arg-type]
+        engine = Engine(dim=64, storage=storage, maintenance=False)
         engine.set_items(np.arange(100_000), vectors)
         memory[storage] = engine.stats()["memory_bytes"]["items"]
     capacity = memory["fp32"] - memory["fp16"]

@@ -1,5 +1,5 @@
-// CellIndex against the fp32 scan of every row: the same rows, the same scores to the bit, on tables of many shapes,
-// through drift, insertion, removal and upkeep; and beside learners.
+// CellIndex against the scan of every row, of floats or of halves: the same rows, the same scores to the bit, on tables
+// of many shapes, through drift, insertion, removal and upkeep; and beside learners.
 #include "retrieval/cell_index.hpp"
 
 #include <algorithm>
@@ -25,8 +25,8 @@ constexpr Shape kShapes[] = {Shape::kGaussian,   Shape::kSkewed, Shape::kCluster
 // A table and its index, and rows made for them.
 class Fixture {
  public:
-  Fixture(std::size_t dim, Shape shape, unsigned seed)
-      : items(domain, dim, {seed, 0.0f}), index(domain, items), shape_(shape), random_(seed) {}
+  Fixture(std::size_t dim, Shape shape, unsigned seed, Storage storage = Storage::kFp32)
+      : items(domain, dim, {seed, 0.0f}, storage), index(domain, items), shape_(shape), random_(seed) {}
 
   AlignedFloats draw() {
     AlignedFloats row(items.stride(), 0.0f);
@@ -108,7 +108,8 @@ void equals_the_scan() {
     for (const std::size_t dim : {1u, 7u, 16u, 64u, 130u}) {
       for (const std::int64_t count : {1, 5, 17, 300, 4500}) {
         if (count == 4500 && dim != 16 && dim != 64) continue;
-        Fixture table(dim, shape, ++seed);
+        ++seed;
+        Fixture table(dim, shape, seed, seed % 4 < 2 ? Storage::kFp32 : Storage::kFp16);
         table.with_biases = seed % 2 == 0;
         table.fill(count);
         for (const std::size_t k : {std::size_t{0}, std::size_t{1}, std::size_t{10}, std::size_t{400}}) table.check(k);
@@ -124,7 +125,7 @@ void equals_the_scan() {
 
 void stays_exact_through_change() {
   for (const Shape shape : {Shape::kGaussian, Shape::kSkewed, Shape::kClustered}) {
-    Fixture table(24, shape, 77);
+    Fixture table(24, shape, 77, shape == Shape::kSkewed ? Storage::kFp16 : Storage::kFp32);
     table.fill(5000);
     table.maintain();
     std::mt19937 random(5);
@@ -202,8 +203,8 @@ void says_what_it_left_out() {
 
 // Writers, queries and upkeep at once. Each thread that has written a row finds it at once where it now is the best;
 // when all have stopped, every answer is exact.
-void stress() {
-  Fixture table(16, Shape::kSkewed, 6);
+void stress(Storage storage, int rounds) {
+  Fixture table(16, Shape::kSkewed, 6, storage);
   table.fill(6000);
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
@@ -212,7 +213,7 @@ void stress() {
       std::mt19937 random(writer);
       std::normal_distribution<float> normal;
       AlignedFloats row(16), query(16);
-      for (int round = 0; round < 600; ++round) {
+      for (int round = 0; round < rounds; ++round) {
         for (float& value : row) value = normal(random);
         const auto id = static_cast<std::int64_t>(random() % 5000 * 2 + writer);
         const float bias = 1e6f + static_cast<float>(round);
@@ -268,6 +269,7 @@ int main() {
   splits_and_merges();
   visits_few_clusters_where_it_can();
   says_what_it_left_out();
-  stress();
+  stress(Storage::kFp32, 600);
+  stress(Storage::kFp16, 200);
   std::printf("ok\n");
 }

@@ -161,8 +161,9 @@ Stream random_stream(Objective objective, std::size_t size) {
   return stream;
 }
 
-Settings lively_settings(Objective objective) {
+Settings lively_settings(Objective objective, Storage storage) {
   Settings settings = still_settings(objective);
+  settings.storage = storage;
   settings.learning_rate = 0.1f;
   settings.init_scale = 0.05f;
   settings.popularity_half_life = 1e4;
@@ -186,9 +187,9 @@ void learn_singly(Engine& engine, IdKind kind, const Stream& stream) {
 
 // One thread: the same events give the same file, byte for byte, learned singly or in a batch, and so does going on
 // from a file that was loaded.
-void runs_are_reproducible() {
+void runs_are_reproducible(Storage storage) {
   for (const Objective objective : {Objective::kSoftmax, Objective::kBpr, Objective::kLogistic, Objective::kSquared}) {
-    const Settings settings = lively_settings(objective);
+    const Settings settings = lively_settings(objective, storage);
     const Stream stream = random_stream(objective, 600);
     const Stream later = random_stream(objective, 200);
     Engine singly(settings);
@@ -503,9 +504,9 @@ void growth_under_search() {
 }
 
 // With a real learning rate nothing can be known about the rows but that they stay finite and that vectors can be read.
-void learning_under_load() {
+void learning_under_load(Storage storage) {
   for (const Objective objective : {Objective::kSoftmax, Objective::kSquared}) {
-    Engine engine(lively_settings(objective));
+    Engine engine(lively_settings(objective, storage));
     const Stream stream = random_stream(objective, 2000);
     const auto learn = [&](unsigned) { learn_columns(engine, IdKind::kString, stream, 2); };
     const auto query = [&](unsigned round) {
@@ -529,7 +530,8 @@ void learning_under_load() {
 }  // namespace recengine
 
 int main() {
-  recengine::runs_are_reproducible();
+  recengine::runs_are_reproducible(recengine::Storage::kFp32);
+  recengine::runs_are_reproducible(recengine::Storage::kFp16);
   recengine::histories_are_the_last_items();
   recengine::slots_are_reused_clean<recengine::Ints>();
   recengine::slots_are_reused_clean<recengine::Strings>();
@@ -538,5 +540,6 @@ int main() {
   recengine::growth_under_search();
   recengine::mixed_load<recengine::Ints>();
   recengine::mixed_load<recengine::Strings>();
-  recengine::learning_under_load();
+  recengine::learning_under_load(recengine::Storage::kFp32);
+  recengine::learning_under_load(recengine::Storage::kFp16);
 }
