@@ -69,6 +69,7 @@ Settings to_settings(const py::dict& values) {
   settings.recent_share = number("recent_share");
   settings.history = static_cast<std::uint32_t>(integer("history", kMaxHistory));
   settings.history_decay = number("history_decay");
+  settings.session_gap = to_number(values, "session_gap");
   settings.popularity_half_life = to_number(values, "popularity_half_life");
   settings.storage = parse_storage(to_text(values, "storage"));
   settings.neighbors = static_cast<std::uint32_t>(integer("neighbors", kMaxNeighbors));
@@ -92,6 +93,7 @@ py::dict from_settings(const Settings& settings) {
   values["recent_share"] = settings.recent_share;
   values["history"] = settings.history;
   values["history_decay"] = settings.history_decay;
+  values["session_gap"] = settings.session_gap;
   values["popularity_half_life"] = settings.popularity_half_life;
   values["storage"] = name_of(settings.storage);
   values["neighbors"] = settings.neighbors;

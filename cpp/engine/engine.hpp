@@ -182,6 +182,10 @@ class Engine {
   std::size_t capped(std::size_t k) const;
   std::vector<Scored<float>> retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
                                       const Resolved& resolved, RetrievalReport& report);
+  // Pushes the items that have an offset and may be returned.
+  void push_repeated(const QueryVector& query, const Selection& selection, const std::vector<Row>* among,
+                     TopK<float>& top) const;
+  float score_of(const QueryVector& query, Row item) const;
   std::vector<Scored<float>> most_popular(std::size_t k, const Selection& selection, const Resolved& resolved);
   void append(Rankings& rankings, const std::vector<Scored<float>>& best) const;
   void recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,

@@ -47,6 +47,7 @@ void save_settings(SnapshotWriter& file, const Settings& settings, float learnin
   add<double>(file, "settings.reals",
               {learning_rate, settings.learning_rate_decay, settings.l2, settings.max_step, settings.init_scale,
                settings.recent_share, settings.history_decay, settings.popularity_half_life});
+  add<double>(file, "settings.session", {settings.session_gap});
   if (settings.storage != Storage::kFp32) {  // else the file is as it was before there was a choice
     add<std::uint64_t>(file, "settings.storage", {static_cast<std::uint64_t>(settings.storage)});
   }
@@ -94,6 +95,7 @@ Settings load_settings(const SnapshotReader& file) {
   settings.popularity_half_life = reals[7];
   settings.storage = load_storage(file);
   load_neighbor_settings(file, settings);
+  if (file.has("settings.session")) settings.session_gap = read<double>(file, "settings.session", 1)[0];
   try {
     settings.validate();
   } catch (const std::invalid_argument& error) {
@@ -217,10 +219,17 @@ std::vector<Row> load_table(const SnapshotReader& file, const std::string& name,
 
 void save_user_state(SnapshotWriter& file, const UserState& state, const std::vector<Row>& users) {
   std::vector<Row> history, seen;
+  std::vector<std::uint32_t> sessions, session;
   std::vector<std::uint64_t> history_ends, seen_ends;
+  std::vector<double> visits;
   for (const Row user : users) {
     check_interrupt();
-    state.for_each_entry(user, [&history](Row entry) { history.push_back(entry); });
+    state.for_each_entry(user, [&](std::uint64_t entry) {
+      history.push_back(UserState::item_of(entry));
+      sessions.push_back(UserState::session_of(entry));
+    });
+    visits.push_back(state.last_visit(user));
+    session.push_back(state.session(user));
     history_ends.push_back(history.size());
     const auto first = static_cast<std::ptrdiff_t>(seen.size());
     state.seen(user).for_each([&seen](Row item) { seen.push_back(item); });
@@ -229,6 +238,9 @@ void save_user_state(SnapshotWriter& file, const UserState& state, const std::ve
   }
   add(file, "history", history);
   add(file, "history.ends", history_ends);
+  add(file, "history.sessions", sessions);
+  add(file, "visits", visits);
+  add(file, "visits.sessions", session);
   add(file, "seen", seen);
   add(file, "seen.ends", seen_ends);
 }
@@ -248,10 +260,24 @@ void load_user_state(const SnapshotReader& file, UserState& state, const std::ve
     }
   };
   const auto is_item = [&items](Row item) { return item < items.count() && items.is_live(item); };
+  // Written before there were sessions: all is one session.
+  const bool has_sessions = file.has("visits");
+  const auto sessions = has_sessions ? read<std::uint32_t>(file, "history.sessions", file.array<Row>("history").size())
+                                     : std::span<const std::uint32_t>();
+  std::size_t next_entry = 0;
   lists("history", [&](Row user, Row entry) {
     require(entry == 0 || is_item(entry - 1), "a history holds an unknown item");
-    state.restore_entry(user, entry);
+    const std::uint64_t session = has_sessions ? sessions[next_entry++] : 0;
+    state.restore_entry(user, session << 32 | entry);
   });
+  if (has_sessions) {
+    const auto visits = read<double>(file, "visits", users.size());
+    const auto session = read<std::uint32_t>(file, "visits.sessions", users.size());
+    for (std::size_t u = 0; u < users.size(); ++u) {
+      require(std::abs(visits[u]) <= 1e15, "a visit is out of range");
+      state.restore_visit(users[u], visits[u], session[u]);
+    }
+  }
   lists("seen", [&](Row user, Row item) {
     require(is_item(item), "a user has seen an unknown item");
     state.restore_seen(user, item);
@@ -325,6 +351,27 @@ void load_neighbors(const SnapshotReader& file, Cooccurrence& lists, const std::
     list.level = levels[k];
     lists.restore(items[k], list);
   }
+}
+
+void save_context(SnapshotWriter& file, const ContextWeights& context) {
+  std::vector<float> values, sums;
+  for (const LearnedScalar& scalar : context.scalars()) {
+    values.push_back(load_relaxed(&scalar.value));
+    sums.push_back(load_relaxed(&scalar.sum));
+  }
+  add(file, "context", values);
+  add(file, "context.sums", sums);
+}
+
+void load_context(const SnapshotReader& file, ContextWeights& context) {
+  if (!file.has("context")) return;  // written before any were learned
+  const std::size_t size = context.scalars().size();
+  const auto values = read<float>(file, "context", size);
+  const auto sums = read<float>(file, "context.sums", size);
+  std::vector<LearnedScalar> scalars;
+  for (std::size_t k = 0; k < size; ++k) scalars.push_back({values[k], sums[k]});
+  require(std::all_of(scalars.begin(), scalars.end(), ContextWeights::is_valid), "a context weight is out of range");
+  context.restore(scalars);
 }
 
 void save_filters(SnapshotWriter& file, const FilterSets& filters, const std::vector<Row>& items) {
@@ -442,6 +489,7 @@ void Engine::save(const std::string& path) {
   add(file, "recent", window);
   save_user_state(file, model_.user_state, users);
   save_neighbors(file, settings_, model_.cooccurrence, items);
+  save_context(file, model_.context);
   save_filters(file, filters_, items);
   file.commit();
 }
@@ -479,6 +527,7 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   model.recent.restore(counters[5], recent);
   load_user_state(file, model.user_state, users, model.items);
   load_neighbors(file, model.cooccurrence, items, model.items);
+  load_context(file, model.context);
   load_filters(file, engine->filters_, items, model.items);
 
   const auto globals = read<float>(file, "globals", 2);

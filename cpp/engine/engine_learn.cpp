@@ -55,8 +55,12 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
     const Row item_row = find_or_insert(model_.items, item);
     const double when = std::isnan(timestamp) ? latest_timestamp() : timestamp;
     const Event event{user_row, item_row, value, weight, when, sequence};
-    learner_.learn(event);
-    learner_.count({&event, 1});
+    if (learner_.is_dislike(event)) {
+      learner_.dislike(event);
+    } else {
+      learner_.learn(event);
+      learner_.count({&event, 1});
+    }
     events_.fetch_add(1, std::memory_order_relaxed);
   }
   if (timed) learn_latency_.record(LatencyHistogram::Clock::now() - start);
@@ -172,6 +176,12 @@ void Engine::learn_block(Batch& batch, const std::vector<std::size_t>& block) {
     }
     run.push_back({user, item, events.values == nullptr ? 1.0f : events.values[e],
                    events.weights == nullptr ? 1.0f : events.weights[e], timestamp, batch.first_sequence + e});
+    if (learner_.is_dislike(run.back())) [[unlikely]] {
+      const Event event = run.back();
+      run.pop_back();
+      learn_waiting();
+      learner_.dislike(event);
+    }
   }
   learn_waiting();
   learner_.count(run);

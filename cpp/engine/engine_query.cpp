@@ -29,6 +29,14 @@ void sort_unique(std::vector<Row>& rows) {
   rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
 }
 
+// Both, sorted.
+std::vector<Row> with_repeated(const QueryVector& query, const std::vector<Row>& excluded) {
+  std::vector<Row> rows = excluded;
+  rows.insert(rows.end(), query.repeated.begin(), query.repeated.end());
+  sort_unique(rows);
+  return rows;
+}
+
 // Records the time from construction to destruction.
 class Timed {
  public:
@@ -107,9 +115,31 @@ Best Engine::retrieve(const QueryVector& query, Row user, std::size_t k, const Q
   const Selection selection = resolved.selection(by_seen ? &model_.user_state.seen(user) : nullptr);
   if (is_nobody(user, query)) return most_popular(k, selection, resolved);
   TopK<float> top(capped(k));
-  report =
-      retriever_.search(query.x.data(), selection, resolved.among ? &*resolved.among : nullptr, options.retrieval, top);
+  const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
+  if (query.repeated.empty()) {
+    report = retriever_.search(query.x.data(), selection, among, options.retrieval, top);
+    return top.take_sorted();
+  }
+  // The few items that have an offset are scored here, all others by the inner product alone.
+  const std::vector<Row> apart = with_repeated(query, resolved.excluded);
+  report = retriever_.search(query.x.data(), {selection.seen, apart, selection.filter}, among, options.retrieval, top);
+  push_repeated(query, selection, among, top);
   return top.take_sorted();
+}
+
+void Engine::push_repeated(const QueryVector& query, const Selection& selection, const std::vector<Row>* among,
+                           TopK<float>& top) const {
+  for (std::size_t r = 0; r < query.repeated.size(); ++r) {
+    const Row row = query.repeated[r];
+    if (!model_.items.is_live(row) || !selection.admits(row)) continue;
+    if (among != nullptr && !std::binary_search(among->begin(), among->end(), row)) continue;
+    top.push(score_of(query, row), row);
+  }
+}
+
+float Engine::score_of(const QueryVector& query, Row item) const {
+  const float dot = model_.items.rows.dot(query.x.data(), item);
+  return dot + load_relaxed(&model_.items.bias[item]) + query.offset(item);
 }
 
 Rankings Engine::recommend(const Id& user, const QueryOptions& options) {
@@ -119,7 +149,7 @@ Rankings Engine::recommend(const Id& user, const QueryOptions& options) {
   const Resolved resolved = resolve(options);
   const Row row = find(model_.users.ids, user);
   QueryVector query;
-  model_.compose(row, query);
+  model_.compose(row, latest_timestamp(), query);
   Rankings rankings;
   RetrievalReport report;
   append(rankings, retrieve(query, row, options.k, options, resolved, report));
@@ -137,7 +167,7 @@ Plan Engine::plan(const Id& user, const QueryOptions& options) {
   const Resolved resolved = resolve(options);
   const Row row = find(model_.users.ids, user);
   QueryVector query;
-  model_.compose(row, query);
+  model_.compose(row, latest_timestamp(), query);
   const auto composed = Clock::now();
   Plan plan;
   retrieve(query, row, options.k, options, resolved, plan.retrieval);
@@ -173,31 +203,40 @@ Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& op
 // Users [first, first + users.size()) of a batch, at most kBatch of them.
 void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
                             std::vector<Best>& results, std::size_t first, std::atomic<bool>& certified) {
-  QueryVector query;
   const std::size_t stride = model_.items.stride();
   AlignedFloats vectors(kBatch * stride);
-  std::vector<Selection> selections;
+  std::vector<QueryVector> queries;
+  std::vector<std::vector<Row>> apart;  // what the selections leave out
+  std::vector<Selection> selections, wanted;
   std::vector<TopK<float>> tops;
   std::vector<std::size_t> slots;
+  apart.reserve(users.size());
   // Cells skip more than the many-to-many kernel saves.
   const Way way = retriever_.choose(resolved.selection(nullptr), nullptr, options.retrieval);
   const bool one_by_one = way == Way::kGraph || (way == Way::kCells && retriever_.num_clusters() > 0);
   for (std::size_t u = 0; u < users.size(); ++u) {
-    model_.compose(users[u], query);
+    QueryVector& query = queries.emplace_back();
+    model_.compose(users[u], latest_timestamp(), query);
     if (is_nobody(users[u], query) || resolved.among || one_by_one) {
       RetrievalReport report;
       results[first + u] = retrieve(query, users[u], options.k, options, resolved, report);
       if (!report.search.certified) certified.store(false, std::memory_order_relaxed);  // read when all have ended
+      queries.pop_back();
       continue;
     }
     std::copy(query.x.begin(), query.x.end(), vectors.begin() + static_cast<std::ptrdiff_t>(slots.size() * stride));
-    selections.push_back(resolved.selection(options.exclude_seen ? &model_.user_state.seen(users[u]) : nullptr));
+    wanted.push_back(resolved.selection(options.exclude_seen ? &model_.user_state.seen(users[u]) : nullptr));
+    apart.push_back(with_repeated(query, resolved.excluded));
+    selections.push_back({wanted.back().seen, apart.back(), wanted.back().filter});
     tops.emplace_back(capped(options.k));
     slots.push_back(first + u);
   }
   if (slots.empty()) return;
   scan_flat_batch(model_.items, vectors.data(), slots.size(), selections.data(), tops.data());
-  for (std::size_t q = 0; q < slots.size(); ++q) results[slots[q]] = tops[q].take_sorted();
+  for (std::size_t q = 0; q < slots.size(); ++q) {
+    push_repeated(queries[q], wanted[q], nullptr, tops[q]);
+    results[slots[q]] = tops[q].take_sorted();
+  }
 }
 
 Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options) {
@@ -234,12 +273,12 @@ std::vector<float> Engine::score(const Id& user, const IdSpan& items) {
   check_kind(model_.users.ids, user.kind, "user");
   const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
   QueryVector query;
-  model_.compose(find(model_.users.ids, user), query);
+  model_.compose(find(model_.users.ids, user), latest_timestamp(), query);
   std::vector<float> scores;
   scores.reserve(rows.size());
   for (const Row row : rows) {
     if (scores.size() % kRowsPerCheck == 0) check_interrupt();
-    scores.push_back(model_.items.rows.dot(query.x.data(), row) + load_relaxed(&model_.items.bias[row]));
+    scores.push_back(score_of(query, row));
   }
   return scores;
 }
@@ -252,7 +291,7 @@ Rankings Engine::rank(const Id& user, const IdSpan& items) {
   sort_unique(*resolved.among);
   const Row row = find(model_.users.ids, user);
   QueryVector query;
-  model_.compose(row, query);
+  model_.compose(row, latest_timestamp(), query);
   Rankings rankings;
   RetrievalReport report;
   append(rankings, retrieve(query, row, resolved.among->size(), {}, resolved, report));

@@ -36,7 +36,7 @@ std::vector<float> Engine::user_vectors(const IdSpan& users) {
   QueryVector query;
   for (const Row row : rows) {
     if (vectors.size() % (kBlock * settings_.dim) == 0) check_interrupt();
-    model_.compose(row, query);
+    model_.compose(row, latest_timestamp(), query);
     vectors.insert(vectors.end(), query.x.begin(), query.x.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
   }
   return vectors;

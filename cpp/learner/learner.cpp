@@ -18,7 +18,11 @@ namespace {
 constexpr float kMaxValue = 1e15f;
 constexpr std::uint64_t kRoundingStream = 0x726F756E64u;  // "round": not what draws negatives
 
-bool ranks(Objective objective) { return objective == Objective::kSoftmax || objective == Objective::kBpr; }
+// Of an accumulator at each step, where there is a history: a row's rate follows its last 100,000 steps, so that it
+// does not die away in a stream without end.
+constexpr float kForget = 1e-5f;
+// The rate of the numbers in ContextWeights, relative to that of rows.
+constexpr float kContextRate = 0.5f;
 
 }  // namespace
 
@@ -26,9 +30,10 @@ bool ranks(Objective objective) { return objective == Objective::kSoftmax || obj
 struct Learner::Scratch {
   QueryVector query;
   AlignedFloats gradient, row;
-  std::vector<Row> items;
+  std::vector<Row> items, history;
   std::vector<Slot> slots;
   std::vector<float> scores, slopes, correction;
+  std::array<float, 2 * ContextWeights::kRepeats> repeat_slopes;
 };
 
 std::vector<Row>& Learner::written() {
@@ -48,14 +53,18 @@ Learner::Scratch& Learner::scratch() {
 }
 
 Learner::Learner(Model& model, const Settings& settings)
-    : model_(model), settings_(settings), sampler_(model), learning_rate_(settings.learning_rate) {}
+    : model_(model),
+      settings_(settings),
+      sampler_(model),
+      keep_(settings.history > 0 ? 1 - kForget : 1.0f),
+      learning_rate_(settings.learning_rate) {}
 
 void Learner::check_value(float value) const {
   const char* expected = nullptr;
   if (!(std::abs(value) <= kMaxValue)) expected = "finite and at most 1e15";
   if (settings_.objective == Objective::kLogistic && value != 0 && value != 1)
     expected = "0 or 1 for objective 'logistic'";
-  if (ranks(settings_.objective) && !(value > 0)) expected = "positive for objectives 'softmax' and 'bpr'";
+  if (ranks() && value == 0) expected = "positive or negative for objectives 'softmax' and 'bpr'";
   if (expected == nullptr) return;
   throw std::invalid_argument(message("value must be ", expected, ", not ", value));
 }
@@ -67,7 +76,7 @@ float Learner::full_score(float score, Row user) const {
 
 void Learner::learn_candidates(const Event& event) {
   Scratch& work = scratch();
-  model_.compose(event.user, work.query);
+  model_.compose(event.user, event.timestamp, work.query);
   const std::size_t count = draw_candidates(event, work);
   float user_bias_slope = 0;
   take_slopes(event, work, count, &user_bias_slope);
@@ -75,7 +84,7 @@ void Learner::learn_candidates(const Event& event) {
 }
 
 std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
-  const std::size_t most = std::size_t{1} + settings_.negatives;
+  const std::size_t most = std::size_t{1} + settings_.negatives + work.query.repeated.size();
   work.items.resize(most);
   work.correction.resize(most);
   work.items[0] = event.item;
@@ -85,6 +94,13 @@ std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
   if (settings_.objective == Objective::kSoftmax) {
     count += sampler_.mixed(random, event.item, settings_.negatives, settings_.recent_share, work.items.data() + 1,
                             work.correction.data() + 1);
+    // The items of the history for certain: what they add to the sum is known, not estimated. A dislike says nothing of
+    // them.
+    for (const Row item : work.query.repeated) {
+      if (item == event.item || event.value < 0) continue;
+      work.items[count] = item;
+      work.correction[count++] = 1;
+    }
   } else if (settings_.objective == Objective::kBpr || event.value > 0) {  // logistic: for positives; squared has none
     const RowSet& seen = model_.user_state.seen(event.user);
     for (std::uint32_t draw = 0; draw < settings_.negatives; ++draw) {
@@ -104,6 +120,25 @@ void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count, 
   float* const slopes = work.slopes.data();
   model_.items.rows.gather_dot(work.query.x.data(), std::span(work.items).first(count), scores);
   for (std::size_t j = 0; j < count; ++j) scores[j] += load_relaxed(work.slots[j].bias);
+  if (!work.query.repeats.empty()) {
+    for (std::size_t j = 0; j < count; ++j) scores[j] += work.query.offset(work.items[j]);
+  }
+  if (is_dislike(event)) {
+    dislike_slopes(scores, count, slopes);
+  } else {
+    choice_slopes(event, work, count);
+  }
+  for (std::size_t j = 0; j < count; ++j) {
+    slopes[j] *= event.weight;
+    // Scores that overflowed say nothing about a direction.
+    if (!std::isfinite(slopes[j])) slopes[j] = 0;
+    *user_bias_slope += slopes[j];
+  }
+}
+
+void Learner::choice_slopes(const Event& event, Scratch& work, std::size_t count) const {
+  const float* const scores = work.scores.data();
+  float* const slopes = work.slopes.data();
   switch (settings_.objective) {
     case Objective::kSoftmax:
       softmax_slopes(scores, work.correction.data(), count, slopes);
@@ -120,12 +155,6 @@ void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count, 
       slopes[0] = squared_slope(full_score(scores[0], event.user), event.value);
       break;
   }
-  for (std::size_t j = 0; j < count; ++j) {
-    slopes[j] *= event.weight;
-    // Scores that overflowed say nothing about a direction.
-    if (!std::isfinite(slopes[j])) slopes[j] = 0;
-    *user_bias_slope += slopes[j];
-  }
 }
 
 std::uint64_t Learner::rounding_seed(std::uint64_t sequence) const {
@@ -141,7 +170,7 @@ float Learner::row_rate(float rate, float* accumulator, float mean_square) const
   if (settings_.optimizer == Optimizer::kSgd) return rate;
   // A mean square that overflowed (or infinity times zero) counts as the largest.
   const float added = mean_square <= kMaxAccumulator ? mean_square : kMaxAccumulator;
-  const float sum = std::min(load_relaxed(accumulator) + added, kMaxAccumulator);
+  const float sum = std::min(load_relaxed(accumulator) * keep_ + added, kMaxAccumulator);
   store_relaxed(accumulator, sum);
   return rate / std::sqrt(sum + kEpsilon);
 }
@@ -185,17 +214,50 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
   model_.users.rows.modify(event.user, seed, work.row, [&](float* row) {
     kernels.step_row(row, gradient, 1, user_step, decay(user_step), clip, n);
   });
-  for (std::size_t t = 0; t < work.query.history.size(); ++t) {
-    const Slot item = model_.items.slot(work.query.history[t]);
-    const float weight = work.query.weights[t];
-    const float row_step = row_rate(rate, &item.sums->row, weight * weight * gradient_mean_square);
-    model_.items.rows.modify(work.query.history[t], seed, work.row,
-                             [&](float* row) { kernels.step_row(row, gradient, weight, row_step, 0, clip, n); });
+  learn_context(event, work, count);
+  for (const QueryVector::Term& term : work.query.history) {
+    const Slot item = model_.items.slot(term.item);
+    const float row_step = row_rate(rate, &item.sums->row, term.weight * term.weight * gradient_mean_square);
+    model_.items.rows.modify(term.item, seed, work.row,
+                             [&](float* row) { kernels.step_row(row, gradient, term.weight, row_step, 0, clip, n); });
+    written().push_back(term.item);
   }
-  written().insert(written().end(), work.query.history.begin(), work.query.history.end());
-  if (!ranks(settings_.objective)) {
+  if (!ranks()) {
     step_scalar(user.bias, &user.sums->bias, user_bias_slope, rate, l2);
     learn_global(event, user_bias_slope);
+  }
+}
+
+// The weights of the history, with its rows as the candidates' steps have left them, and the offsets of its items.
+void Learner::learn_context(const Event& event, Scratch& work, std::size_t count) {
+  const QueryVector& query = work.query;
+  if (query.history.empty()) return;
+  const float rate = kContextRate * rate_now(event.sequence);
+  const auto step = [&](std::uint32_t number, float slope) {
+    LearnedScalar& scalar = model_.context[number];
+    if (!std::isfinite(slope)) return;
+    step_scalar(&scalar.value, &scalar.sum, slope, rate, 0);
+    const float value = load_relaxed(&scalar.value);
+    const float within = std::clamp(value, -ContextWeights::kMaxWeight, ContextWeights::kMaxWeight);
+    if (within != value) store_relaxed(&scalar.value, within);
+  };
+  if (!query.repeats.empty()) {
+    const std::uint32_t first = model_.context.repeat(true, 0);
+    work.repeat_slopes.fill(0);
+    for (std::size_t j = 0; j < count; ++j) {
+      const std::size_t at = query.find(work.items[j]);
+      if (at < query.repeats.size()) work.repeat_slopes[query.repeats[at].scalar - first] += work.slopes[j];
+    }
+    for (std::uint32_t kind = 0; kind < work.repeat_slopes.size(); ++kind) {
+      if (work.repeat_slopes[kind] != 0) step(first + kind, work.repeat_slopes[kind]);
+    }
+  }
+  work.history.clear();
+  for (const QueryVector::Term& term : query.history) work.history.push_back(term.item);
+  work.scores.resize(work.history.size());
+  model_.items.rows.gather_dot(work.gradient.data(), work.history, work.scores.data());
+  for (std::size_t t = 0; t < query.history.size(); ++t) {
+    if (query.history[t].scalar != QueryVector::kFixed) step(query.history[t].scalar, work.scores[t]);
   }
 }
 
@@ -211,8 +273,9 @@ void Learner::learn_global(const Event& event, float slope) {
   store_relaxed(&model_.global_bias, mean + (event.value - mean) * std::min(event.weight / total, 1.0f));
 }
 
-// An item that was shown and not chosen (label 0) is no choice.
+// An item that was shown and not chosen (label 0), or disliked, is no choice.
 bool Learner::is_choice(const Event& event) const {
+  if (is_dislike(event)) return false;
   return settings_.objective != Objective::kLogistic || event.value != 0;
 }
 
@@ -232,26 +295,36 @@ void Learner::count(std::span<const Event> events) {
   }
 }
 
-std::span<const Row> Learner::last_items(Row user) const {
+std::span<const Row> Learner::last_items(const Event& event) const {
+  thread_local std::array<HistoryEntry, kMaxNeighborsWindow> entries;
   thread_local std::array<Row, kMaxNeighborsWindow> last;
-  const std::uint32_t count = model_.user_state.last_items(user, last.data(), settings_.neighbors_window);
-  const auto end =
-      std::remove_if(last.begin(), last.begin() + count, [this](Row item) { return !model_.items.is_live(item); });
-  return {last.data(), static_cast<std::size_t>(end - last.begin())};
+  const std::uint32_t most =
+      model_.user_state.last_items(event.user, event.timestamp, entries.data(), settings_.neighbors_window);
+  std::size_t count = 0;
+  for (const HistoryEntry& entry : std::span(entries).first(most)) {
+    if (!entry.disliked && model_.items.is_live(entry.item)) last[count++] = entry.item;
+  }
+  return {last.data(), count};
 }
 
 void Learner::prefetch_neighbors(const Event& event) const {
   if (!model_.cooccurrence.on()) return;
   model_.cooccurrence.prefetch(event.item);
-  for (const Row item : last_items(event.user)) model_.cooccurrence.prefetch(item);
+  for (const Row item : last_items(event)) model_.cooccurrence.prefetch(item);
+}
+
+void Learner::dislike(const Event& event) {
+  if (event.weight > 0) learn_candidates(event);
+  mark_written();
+  model_.user_state.observe(event.user, event.item, event.timestamp, true);
 }
 
 // What the user did, whether or not it moved a row.
 void Learner::observe(const Event& event) {
   if (!is_choice(event)) return;
   if (settings_.objective == Objective::kSoftmax) model_.recent.push(event.item);
-  if (model_.cooccurrence.on()) model_.cooccurrence.add(event.item, last_items(event.user), event.timestamp);
-  model_.user_state.observe(event.user, event.item);
+  if (model_.cooccurrence.on()) model_.cooccurrence.add(event.item, last_items(event), event.timestamp);
+  model_.user_state.observe(event.user, event.item, event.timestamp, false);
 }
 
 }  // namespace recengine

@@ -5,6 +5,7 @@
 //   each candidate  q_j -= rate_j * slope_j * x + rate * l2 * q_j    (its bias alike, with 1 for x)
 //   the user        p_u -= rate_u * g + rate * l2 * p_u              with g = sum_j slope_j q_j
 //   the history     q_h -= rate_h * weight_h * g                     (x depends on these rows too)
+//   what weighs it  w_h -= rate_w * <g, q_h>, and the offsets of its items (context_weights.hpp)
 // all gradients taken at the rows as they were (but an item drawn twice enters g the second time as the first left it).
 // Row-wise Adagrad (Duchi et al. 2011, one accumulator a row): the accumulator adds the mean square of the row's
 // gradient, and rate_j = rate / sqrt(accumulator + 1e-8). The l2 term goes at the plain rate (decoupled weight decay,
@@ -28,7 +29,7 @@ namespace recengine {
 struct Event {
   Row user;
   Row item;
-  float value;             // rating, label, or any positive number for an item that was chosen
+  float value;             // rating, label, or any number: positive for an item that was chosen, negative for a dislike
   float weight;            // scales the step; 0 observes without learning
   double timestamp;        // seconds
   std::uint64_t sequence;  // position in the engine's stream: decides what is drawn
@@ -41,6 +42,10 @@ class Learner {
   void learn(const Event& event);
   // `learn` of each in turn, with the memory of several under way at once.
   void learn_run(std::span<const Event> events);
+  // The same of an event that `is_dislike`.
+  void dislike(const Event& event);
+  // Softmax and bpr: a negative value. The item shall rank below others, and enters the history as what it is.
+  bool is_dislike(const Event& event) const { return event.value < 0 && ranks(); }
   // Adds learned events to the popularity. Apart from `learn`, which does not look at popularity, so that a batch does
   // it for a block at once.
   void count(std::span<const Event> events);
@@ -66,6 +71,7 @@ class Learner {
     return settings_.storage == Storage::kFp32 && settings_.objective == Objective::kBpr && settings_.negatives == 1 &&
            settings_.history == 0;
   }
+  bool ranks() const { return settings_.objective == Objective::kSoftmax || settings_.objective == Objective::kBpr; }
   void prepare_pair(const Event& event, Pair& pair) const;
   void prefetch_pair(const Event& event, const Pair& pair) const;
   void learn_pair(const Event& event, Pair& pair, PairGroup& group);
@@ -76,11 +82,13 @@ class Learner {
   void prefetch_neighbors(const Event& event) const;
   std::size_t draw_candidates(const Event& event, Scratch& work) const;
   void take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const;
+  void choice_slopes(const Event& event, Scratch& work, std::size_t count) const;
   void apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope);
+  void learn_context(const Event& event, Scratch& work, std::size_t count);
   void learn_global(const Event& event, float slope);
   void observe(const Event& event);
   // The user's last items that are there still, as many as an event is counted with.
-  std::span<const Row> last_items(Row user) const;
+  std::span<const Row> last_items(const Event& event) const;
   // Marks the items whose rows or biases were written since the last call on this thread, for what is derived from
   // them.
   void mark_written();
@@ -96,6 +104,7 @@ class Learner {
   Model& model_;
   const Settings settings_;
   const Sampler sampler_;
+  const float keep_;  // of an accumulator at each step
   std::atomic<float> learning_rate_;
 };
 

@@ -14,9 +14,11 @@ constexpr std::uint64_t kItemStream = 0x6974656D73u;  // "items": users and item
 Model::Model(EpochDomain& domain, const Settings& settings)
     : users(domain, settings.dim, {settings.seed, settings.history > 0 ? 0.0f : settings.init_scale}, settings.storage),
       items(domain, settings.dim, {settings.seed ^ kItemStream, settings.init_scale}, settings.storage),
-      user_state(domain, settings.remembered()),
+      user_state(domain, settings.remembered(), settings.session_gap),
       popularity(settings.popularity_half_life),
-      cooccurrence(settings.neighbors, settings.neighbors_half_life) {
+      cooccurrence(settings.neighbors, settings.neighbors_half_life),
+      context(settings.history, settings.history_decay),
+      has_repeats_(settings.objective == Objective::kSoftmax && settings.history > 0) {
   float weight = 1;
   for (std::uint32_t t = 0; t < settings.history; ++t, weight *= settings.history_decay) decay_.push_back(weight);
   users.attach([this](std::size_t count) { user_state.reserve(count); }, [this](Row user) { user_state.wipe(user); });
@@ -32,21 +34,21 @@ Model::Model(EpochDomain& domain, const Settings& settings)
       });
 }
 
-void Model::compose(Row user, QueryVector& query) const {
-  const std::size_t most = decay_.size();
-  query.history.resize(most);
-  query.history.resize(
-      user == kNoRow ? 0 : user_state.last_items(user, query.history.data(), static_cast<std::uint32_t>(most)));
-  const auto gone = [this](Row item) { return !items.is_live(item); };
-  query.history.erase(std::remove_if(query.history.begin(), query.history.end(), gone), query.history.end());
+void Model::compose(Row user, double now, QueryVector& query) const {
+  const auto most = static_cast<std::uint32_t>(decay_.size());
+  query.entries.resize(most);
+  query.entries.resize(user == kNoRow ? 0 : user_state.last_items(user, now, query.entries.data(), most));
+  const auto gone = [this](const HistoryEntry& entry) { return !items.is_live(entry.item); };
+  query.entries.erase(std::remove_if(query.entries.begin(), query.entries.end(), gone), query.entries.end());
   start_from(user, query);
   add_history(query);
 }
 
 void Model::compose(Row user, std::span<const Row> session, QueryVector& query) const {
   start_from(user, query);
+  query.entries.clear();
   const std::size_t length = std::min(session.size(), decay_.size());
-  query.history.assign(session.rbegin(), session.rbegin() + static_cast<std::ptrdiff_t>(length));
+  for (std::size_t t = 0; t < length; ++t) query.entries.push_back({session[session.size() - 1 - t], true, false});
   add_history(query);
 }
 
@@ -60,10 +62,56 @@ void Model::start_from(Row user, QueryVector& query) const {
 }
 
 void Model::add_history(QueryVector& query) const {
-  query.weights.assign(decay_.begin(), decay_.begin() + static_cast<std::ptrdiff_t>(query.history.size()));
-  for (std::size_t t = 0; t < query.history.size(); ++t) {
-    items.rows.add_scaled(query.x.data(), query.history[t], query.weights[t]);
+  query.history.clear();
+  query.repeated.clear();
+  query.repeats.clear();
+  query.times.clear();
+  query.marks.reset();
+  const bool session = !query.entries.empty() && query.entries.front().in_session;
+  std::uint32_t places = 0, earlier = 0;  // taken, in the session and before
+  for (const HistoryEntry& entry : query.entries) {
+    const std::uint32_t place = entry.in_session ? places++ : earlier++;
+    if (has_repeats_) add_repeat(entry, place, query);
+    if (entry.disliked) {
+      query.history.push_back({entry.item, -decay_[place], QueryVector::kFixed});
+    } else {
+      const auto group = entry.in_session ? ContextWeights::kSession
+                         : session        ? ContextWeights::kBefore
+                                          : ContextWeights::kReturning;
+      const std::uint32_t scalar = context.position(group, place);
+      query.history.push_back({entry.item, context.value(scalar), scalar});
+    }
   }
+  for (std::size_t r = 0; r < query.repeats.size(); ++r) {
+    QueryVector::Repeat& repeat = query.repeats[r];
+    if (repeat.scalar == QueryVector::kFixed) {
+      repeat.scalar = context.repeat(session, ContextWeights::earlier_kind(query.times[r]));
+    }
+    repeat.offset = context.value(repeat.scalar);
+  }
+  for (const QueryVector::Term& term : query.history) {
+    items.rows.add_scaled(query.x.data(), term.item, term.weight);
+  }
+}
+
+// The last occurrence decides: disliked, or in the session; otherwise the earlier ones are counted (kFixed until then).
+void Model::add_repeat(const HistoryEntry& entry, std::uint32_t place, QueryVector& query) const {
+  const std::size_t at = query.find(entry.item);
+  if (at < query.repeats.size()) {
+    query.times[at] += entry.disliked ? 0 : 1;
+    return;
+  }
+  std::uint32_t scalar = QueryVector::kFixed;
+  const bool session = query.entries.front().in_session;
+  if (entry.disliked) {
+    scalar = context.repeat(session, ContextWeights::kDisliked);
+  } else if (entry.in_session) {
+    scalar = context.repeat(session, ContextWeights::session_kind(place));
+  }
+  query.marks.set(entry.item % query.marks.size());
+  query.repeated.push_back(entry.item);
+  query.repeats.push_back({0, scalar});
+  query.times.push_back(1);
 }
 
 }  // namespace recengine

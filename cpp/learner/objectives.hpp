@@ -31,6 +31,18 @@ inline void bpr_slopes(const float* scores, std::size_t count, float* slopes) {
   }
 }
 
+// A dislike: the item shall rank below the sampled ones, (1 / n) sum_j -log sigmoid(s_j - s_0), BPR with the parts
+// exchanged.
+inline void dislike_slopes(const float* scores, std::size_t count, float* slopes) {
+  const float share = 1 / static_cast<float>(std::max<std::size_t>(count, 2) - 1);
+  slopes[0] = 0;
+  for (std::size_t j = 1; j < count; ++j) {
+    const float slope = share * sigmoid(scores[0] - scores[j]);
+    slopes[0] += slope;
+    slopes[j] = -slope;
+  }
+}
+
 // Sampled softmax: -log(exp(s_0) / (exp(s_0) + sum_j exp(s_j) correction_j)), where correction_j = 1 / (n Q_j) makes
 // the sum an unbiased estimate of the sum over all items (logQ correction; Bengio and Senecal 2008, Yi et al. 2019).
 // correction[0] is 1.

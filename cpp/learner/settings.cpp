@@ -74,6 +74,7 @@ void Settings::validate() const {
   if (neighbors_window < 1 || neighbors_window > kMaxNeighborsWindow) {
     refuse("neighbors_window", message("between 1 and ", kMaxNeighborsWindow), neighbors_window);
   }
+  if (!(session_gap >= 0)) refuse("session_gap", "a number of seconds of at least 0", session_gap);
   if (negatives > kMaxNegatives) refuse("negatives", message("at most ", kMaxNegatives), negatives);
   if (history > kMaxHistory) refuse("history", message("at most ", kMaxHistory), history);
   const bool ranks = objective == Objective::kSoftmax || objective == Objective::kBpr;

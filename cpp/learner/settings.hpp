@@ -25,8 +25,9 @@ struct Settings {
   float init_scale = 0.1f;  // rows are born uniform in (-init_scale, init_scale)
   std::uint32_t negatives = 64;
   float recent_share = 0.1f;  // of the softmax negatives: drawn from recent events instead of uniformly
-  std::uint32_t history = 10;
-  float history_decay = 0.5f;
+  std::uint32_t history = 32;
+  float history_decay = 0.5f;                  // the weights of the history before any are learned
+  double session_gap = 3600.0;                 // seconds; a longer pause ends a session
   double popularity_half_life = 14 * 86400.0;  // seconds; infinity: never forgets
   Storage storage = Storage::kFp32;            // of the rows of users and items
   std::uint32_t neighbors = 0;                 // slots of an item's list of neighbours; 0: no co-occurrence is kept

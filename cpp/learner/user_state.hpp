@@ -1,5 +1,8 @@
-// UserState: what an engine remembers of each user beside the learned row: the last items, newest first, and all items
-// seen.
+// UserState: what an engine remembers of each user beside the learned row: the last items, newest first, with the
+// sessions they came in, and all items seen.
+//
+// A session is a run of events with no pause longer than `session_gap` seconds. Time never runs backwards for it: an
+// event from before the user's last one belongs to the session of that one.
 //
 // Thread safety: `observe` and `contains` from any thread; writers of one user take turns, readers never wait. A reader
 // that meets a writer may see the newest item in the place of the oldest: never an item the user did not have.
@@ -18,15 +21,24 @@
 
 namespace recengine {
 
+// An item of a user's history.
+struct HistoryEntry {
+  Row item;
+  bool in_session;  // of the session that goes on
+  bool disliked;    // by a negative value
+};
+
 class UserState {
  public:
-  UserState(EpochDomain& domain, std::uint32_t history) : domain_(domain), history_(history) {}
+  UserState(EpochDomain& domain, std::uint32_t history, double session_gap)
+      : domain_(domain), history_(history), session_gap_(session_gap) {}
 
   std::uint32_t history() const { return history_; }
 
   void reserve(std::size_t users) {
     users_.reserve(users);
     ring_.reserve(users * history_);
+    if (history_ > 0) visits_.reserve(users);
   }
 
   void wipe(Row user) {
@@ -35,17 +47,18 @@ class UserState {
     for (std::uint32_t slot = 0; slot < history_; ++slot) ring(user, slot).store(0, std::memory_order_relaxed);
   }
 
-  // The user chose this item now.
-  void observe(Row user, Row item) {
+  // The user chose this item, or disliked it, at this time.
+  void observe(Row user, Row item, double timestamp, bool disliked) {
     User& state = users_[user];
     if (history_ == 0 && state.seen.contains(item)) return;  // nothing to write: no turn to take
     const Turn turn(state.writing);
-    push(state, user, item + 1);
+    if (history_ > 0) push(state, user, entry(item, visit(user, timestamp), disliked));
     state.seen.insert(item, domain_);
   }
 
-  // For saving: visits the entries of the history, oldest first, each an item + 1, or 0 for one that was removed; and
-  // the way back, entry by entry. REQUIRES: writers paused, or a new engine.
+  // For saving: visits the entries of the history, oldest first; and the way back, entry by entry. An entry's lower
+  // half is an item + 1, or 0 for one that was removed, its upper half session_of(entry). REQUIRES: writers paused, or
+  // a new engine.
   template <class Visit>
   void for_each_entry(Row user, Visit visit) const {
     const std::uint32_t pushed = users_[user].pushed.load(std::memory_order_acquire);
@@ -53,18 +66,37 @@ class UserState {
       visit(ring(user, (pushed - age) % history_).load(std::memory_order_relaxed));
     }
   }
-  void restore_entry(Row user, Row entry) { push(users_[user], user, entry); }
+  void restore_entry(Row user, std::uint64_t entry) { push(users_[user], user, entry); }
   void restore_seen(Row user, Row item) { users_[user].seen.insert(item, domain_); }
+  double last_visit(Row user) const { return history_ > 0 ? visits_[user].last.load(std::memory_order_relaxed) : 0; }
+  void restore_visit(Row user, double last, std::uint32_t session) {
+    if (history_ == 0) return;
+    visits_[user].last.store(last, std::memory_order_relaxed);
+    visits_[user].session.store(session, std::memory_order_relaxed);
+  }
+  std::uint32_t session(Row user) const {
+    return history_ > 0 ? visits_[user].session.load(std::memory_order_relaxed) : 0;
+  }
 
-  // Copies the last items, at most `most` (<= history()), into `items`, newest first; returns how many. Removed items
-  // are left out.
-  std::uint32_t last_items(Row user, Row* items, std::uint32_t most) const {
+  static Row item_of(std::uint64_t entry) { return static_cast<Row>(entry); }  // + 1
+  static std::uint32_t session_of(std::uint64_t entry) { return static_cast<std::uint32_t>(entry >> 32); }
+
+  // Copies the last items, at most `most` (<= history()), into `entries`, newest first, as they stand at time `now`;
+  // returns how many. Removed items are left out.
+  std::uint32_t last_items(Row user, double now, HistoryEntry* entries, std::uint32_t most) const {
+    if (history_ == 0) return 0;
     const std::uint32_t pushed = users_[user].pushed.load(std::memory_order_acquire);
     const std::uint32_t length = std::min(pushed, most);
+    // Relaxed, here and in visit(): a reader that meets a writer takes one session for another, once.
+    const Visits& visits = visits_[user];
+    const bool goes_on = now - visits.last.load(std::memory_order_relaxed) <= session_gap_;
+    const std::uint32_t session = visits.session.load(std::memory_order_relaxed);
     std::uint32_t count = 0;
     for (std::uint32_t age = 0; age < length; ++age) {
-      const Row entry = ring(user, (pushed - 1 - age) % history_).load(std::memory_order_relaxed);
-      if (entry != 0) items[count++] = entry - 1;
+      const std::uint64_t entry = ring(user, (pushed - 1 - age) % history_).load(std::memory_order_relaxed);
+      if (item_of(entry) == 0) continue;
+      entries[count++] = {item_of(entry) - 1, goes_on && (session_of(entry) & ~kDisliked) == session,
+                          (session_of(entry) & kDisliked) != 0};
     }
     return count;
   }
@@ -77,27 +109,50 @@ class UserState {
   void erase_items(Row users, Predicate gone) {
     for (Row user = 0; user < users; ++user) {
       for (std::uint32_t slot = 0; slot < history_; ++slot) {
-        const Row entry = ring(user, slot).load(std::memory_order_relaxed);
-        if (entry != 0 && gone(entry - 1)) ring(user, slot).store(0, std::memory_order_relaxed);
+        const Row item = item_of(ring(user, slot).load(std::memory_order_relaxed));
+        if (item != 0 && gone(item - 1)) ring(user, slot).store(0, std::memory_order_relaxed);
       }
       users_[user].seen.erase_if(gone, domain_);
     }
   }
 
   std::size_t memory_bytes(Row users) const {
-    std::size_t bytes = users_.memory_bytes() + ring_.memory_bytes();
+    std::size_t bytes = users_.memory_bytes() + ring_.memory_bytes() + visits_.memory_bytes();
     for (Row user = 0; user < users; ++user) bytes += users_[user].seen.memory_bytes();
     return bytes;
   }
 
  private:
+  static constexpr std::uint32_t kDisliked = 1u << 31;  // beside the number of the session
+
   struct User {
     RowSet seen;
     std::atomic<std::uint32_t> pushed;   // entries so far, kept in [0, 2 * history): modulo history it is the next slot
     std::atomic<std::uint32_t> writing;  // 1 while a writer is at this user
   };
 
-  void push(User& state, Row user, Row entry) {
+  struct Visits {
+    std::atomic<double> last;            // the latest event's time
+    std::atomic<std::uint32_t> session;  // its session, counted modulo 2^31
+  };
+
+  static std::uint64_t entry(Row item, std::uint32_t session, bool disliked) {
+    return std::uint64_t{session | (disliked ? kDisliked : 0)} << 32 | (item + 1);
+  }
+
+  // The session of an event of the user at this time. Only the writer whose turn it is writes here.
+  std::uint32_t visit(Row user, double timestamp) {
+    Visits& visits = visits_[user];
+    const bool first = users_[user].pushed.load(std::memory_order_relaxed) == 0;
+    const double last = visits.last.load(std::memory_order_relaxed);
+    std::uint32_t session = first ? 0 : visits.session.load(std::memory_order_relaxed);
+    if (!first && timestamp - last > session_gap_) session = (session + 1) & ~kDisliked;
+    visits.session.store(session, std::memory_order_relaxed);
+    visits.last.store(first ? timestamp : std::max(last, timestamp), std::memory_order_relaxed);
+    return session;
+  }
+
+  void push(User& state, Row user, std::uint64_t entry) {
     if (history_ == 0) return;
     const std::uint32_t pushed = state.pushed.load(std::memory_order_relaxed);
     ring(user, pushed % history_).store(entry, std::memory_order_relaxed);
@@ -105,16 +160,17 @@ class UserState {
     state.pushed.store(pushed + 1 < 2 * history_ ? pushed + 1 : pushed + 1 - history_, std::memory_order_release);
   }
 
-  // Entries hold item + 1; 0 is none.
-  std::atomic<Row>& ring(Row user, std::uint32_t slot) { return ring_[std::size_t{user} * history_ + slot]; }
-  const std::atomic<Row>& ring(Row user, std::uint32_t slot) const {
+  std::atomic<std::uint64_t>& ring(Row user, std::uint32_t slot) { return ring_[std::size_t{user} * history_ + slot]; }
+  const std::atomic<std::uint64_t>& ring(Row user, std::uint32_t slot) const {
     return ring_[std::size_t{user} * history_ + slot];
   }
 
   EpochDomain& domain_;
   const std::uint32_t history_;
+  const double session_gap_;
   Column<User> users_;
-  Column<std::atomic<Row>> ring_;
+  Column<std::atomic<std::uint64_t>> ring_;
+  Column<Visits> visits_;
 };
 
 }  // namespace recengine
