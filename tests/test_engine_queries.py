@@ -181,9 +181,14 @@ def test_user_vectors_hold_the_decayed_history() -> None:
     events = ["a", "b", "c", "a", "d", "e"]
     engine.learn_many(["ann"] * len(events), events)
     own = engine.factors().user_vectors[0]
-    recent = np.array([1.0, 0.5, 0.25, 0.125], dtype=np.float32) @ engine.item_vector(["e", "d", "a", "c"])
+    learned = engine._core.context_weights()
+    recent = learned[:4] @ engine.item_vector(["e", "d", "a", "c"])
     np.testing.assert_allclose(engine.user_vector("ann"), own + recent, rtol=1e-5, atol=1e-7)
-    assert_is(engine.recommend(history=events, k=5), scores_of(engine, recent), 5)
+    scores = scores_of(engine, recent)
+    for item, kind in {"e": 0, "d": 1, "a": 1, "c": 2}.items():
+        scores[item] += float(learned[12 + kind])
+    assert_is(engine.recommend(history=events, k=5), scores, 5)
+    assert_is(engine.recommend(history=events, k=2, exclude=["b"], exclude_seen=True), {}, 2)
 
 
 def test_unknown_users_get_what_is_popular() -> None:

@@ -33,25 +33,29 @@ class Stream:
     items: NDArray[np.int64]
     values: NDArray[np.float32]
     weights: NDArray[np.float32]
+    times: NDArray[np.float64]
 
-    def __iter__(self) -> Iterator[tuple[int, int, float, float]]:
-        columns = (self.users, self.items, self.values, self.weights)
+    def __iter__(self) -> Iterator[tuple[int, int, float, float, float]]:
+        columns = (self.users, self.items, self.values, self.weights, self.times)
         return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def stream(objective: Objective, seed: int, events: int = 200, users: int = 6, items: int = 12) -> Stream:
-    """Some events of weight zero; values as the objective takes them.
+    """Some events of weight zero; values as the objective takes them; a second apart, more or less.
 
     Ratings are no round numbers: the mean of a few could equal one, which leaves a slope of rounding errors, and
     Adagrad makes a first slope large, however small it is.
     """
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 2, events) if objective == "logistic" else rng.uniform(0.5, 2.5, events)
+    if objective in ("softmax", "bpr"):
+        values *= rng.choice([1, -1], events, p=[0.85, 0.15])  # some dislikes
     return Stream(
         rng.integers(0, users, events),
         rng.integers(100, 100 + items, events),
         values.astype(np.float32),
         rng.choice([0, 0.5, 1, 2], events).astype(np.float32),
+        np.cumsum(rng.exponential(1.0, events)) - rng.choice([0, 3.0], events, p=[0.9, 0.1]),  # not quite in order
     )
 
 
@@ -60,12 +64,12 @@ def flat(tables: Learner | Engine) -> NDArray[np.float64]:
     parts: list[Any]
     if isinstance(tables, Engine):
         _, user_rows, user_biases, _, item_rows, item_biases, global_bias = tables.factors()
-        parts = [user_rows, user_biases, item_rows, item_biases, global_bias]
+        parts = [user_rows, user_biases, item_rows, item_biases, global_bias, tables._core.context_weights()]
     else:
         users, items = tables.users, tables.items
         live = [i for i in range(len(items.rows)) if i not in tables.removed]
         rows, biases = [items.rows[i] for i in live], [items.biases[i] for i in live]
-        parts = [users.rows, users.biases, rows, biases, tables.global_bias]
+        parts = [users.rows, users.biases, rows, biases, tables.global_bias, tables.positions, tables.offsets]
     return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts])
 
 
@@ -88,7 +92,7 @@ class Pair:
         for event in events:
             for learner in (self.reference, self.shaken):
                 learner.learn(*event)
-            self.engine.learn_one(*event)
+            self.engine.learn_one(*event[:4], timestamp=event[4])
 
     def check(self) -> None:
         expected = flat(self.reference)
@@ -115,6 +119,7 @@ class Pair:
             "recent_share": st.sampled_from([0.0, 0.1, 0.9]),
             "history": st.sampled_from([0, 1, 4]),
             "history_decay": st.sampled_from([0.0, 0.5, 1.0]),
+            "session_gap": st.sampled_from([0.0, 2.0, 10.0, 3600.0]),
         }
     ),
     negatives=st.integers(1, 5),
@@ -191,9 +196,9 @@ def test_learning_rate_zero_only_observes(objective: Objective, optimizer: str) 
     options: dict[str, Any] = {"objective": objective, "optimizer": optimizer, "dim": 4, "history": 2, "l2": 0.1}
     events = stream(objective, 7)
     still, observer = Engine(**options, learning_rate=0.0), Engine(**options)
-    for user, item, value, weight in events:
-        still.learn_one(user, item, value, weight)
-        observer.learn_one(user, item, value, 0.0)
+    for user, item, value, weight, time in events:
+        still.learn_one(user, item, value, weight, timestamp=time)
+        observer.learn_one(user, item, value, 0.0, timestamp=time)
     for engine in (still, observer):
         engine._core.global_bias = 0.0  # the mean of the squared objective has no rate
     np.testing.assert_array_equal(flat(still), flat(observer))

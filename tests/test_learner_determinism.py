@@ -158,5 +158,5 @@ def test_the_events_of_one_user_stay_in_order_on_two_threads() -> None:
     engine = Engine(dim=4, history=3, history_decay=0.5, threads=2)
     engine.learn_many(users, items, threads=2)
     rows = engine.item_vector([99, 98, 97])
-    expected = engine.factors().user_vectors + np.array([1, 0.5, 0.25], np.float32) @ rows
+    expected = engine.factors().user_vectors + engine._core.context_weights()[:3] @ rows
     np.testing.assert_allclose(engine.user_vector(list(engine.users)), expected, rtol=1e-5, atol=1e-6)

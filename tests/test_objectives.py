@@ -27,7 +27,8 @@ def numeric_gradient(function: Callable[[Floats], float], at: Floats) -> Floats:
 
 
 def some_value(objective: Objective, rng: np.random.Generator) -> float:
-    return {"logistic": float(rng.integers(2)), "squared": float(rng.uniform(-2, 2))}.get(objective, 1.0)
+    choice_or_dislike = float(rng.choice([1.0, -1.0]))
+    return {"logistic": float(rng.integers(2)), "squared": float(rng.uniform(-2, 2))}.get(objective, choice_or_dislike)
 
 
 @every_objective
@@ -110,7 +111,7 @@ def test_one_step_goes_down_the_gradient(
 
     def total_loss(flat: Floats) -> float:
         theta = Parameters.of(flat, count, dim)
-        x = theta.user + sum((w * theta.items[h] for h, w in last_items), np.zeros(dim))
+        x = theta.user + sum((w * theta.items[h] for h, w, _ in last_items), np.zeros(dim))
         scores = theta.items[candidates] @ x + theta.item_biases[candidates]
         decayed = [theta.user, theta.items[candidates], theta.item_biases[candidates]]
         if objective in POINTWISE:
@@ -141,8 +142,9 @@ def test_negatives_are_drawn_as_often_as_their_correction_says(share: float) -> 
     learner = Learner(engine.settings)
     for place in range(count):
         learner.items.place(place)
+    learner.users.place("nobody")  # has no history
     for item in [0, 0, 0, 0, 1, 1, 2]:
-        learner.learn(1, item, weight=0.0)
+        learner.learn("somebody", item, weight=0.0)
     candidates, correction = learner.candidates(0, 0, 1.0)
     times = Counter(candidates[1:])
     expected = {j: 1 / c for j, c in zip(candidates[1:], correction[1:], strict=True)}

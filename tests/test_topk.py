@@ -312,17 +312,23 @@ def test_a_query_sees_what_was_just_learned() -> None:
     """Each event moves the very next query, of whatever kind."""
     rng = np.random.default_rng(0)
     engine = Engine(dim=8, history=2, history_decay=0.5, negatives=5, learning_rate=0.3)
+    acts: dict[int, list[int]] = {}
     for event in range(200):
         user, item = int(rng.integers(10)), 10 + int(rng.integers(40))
         engine.learn_one(user, item)
         factors = engine.factors()
         assert item in engine.recommend(user, k=40).ids
         assert item not in engine.recommend(user, k=40, exclude_seen=True).ids
+        weights = engine._core.context_weights()
+        acts.setdefault(user, []).insert(0, item)
         scores = factors.item_vectors @ engine.user_vector(user) + factors.item_biases
+        for place, chosen in reversed(list(enumerate(acts[user][:2]))):
+            if chosen not in acts[user][:place]:  # the offset of its last occurrence, behind three times two weights
+                scores[factors.item_ids.tolist().index(chosen)] += weights[6 + place]
         np.testing.assert_allclose(engine.score(user, factors.item_ids), scores, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(engine.recommend(user, k=1).scores, [scores.max()], rtol=1e-4, atol=1e-5)
         newest = engine.item_vector(item)
-        composed = factors.user_vectors[factors.user_ids.tolist().index(user)] + newest
+        composed = factors.user_vectors[factors.user_ids.tolist().index(user)] + weights[0] * newest
         if event == 0:
             np.testing.assert_allclose(engine.user_vector(user), composed, rtol=1e-5)
 

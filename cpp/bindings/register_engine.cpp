@@ -384,6 +384,7 @@ void register_engine(py::module_& module) {
       .def("num_items", &Engine::num_items)
       .def("save", [](Engine& engine, const std::string& path) { released([&] { engine.save(path); }); })
       .def_static("load", [](const std::string& path) { return released([&] { return Engine::load(path); }); })
+      .def("context_weights", [](const Engine& engine) { return to_array(engine.context_weights()); })
       .def("settings", [](const Engine& engine) { return from_settings(engine.settings()); })
       .def_property("learning_rate", &Engine::learning_rate, &Engine::set_learning_rate)
       .def_property("threads", &Engine::threads,

@@ -85,6 +85,12 @@ void Engine::saw_timestamp(double timestamp) {
   }
 }
 
+std::vector<float> Engine::context_weights() const {
+  std::vector<float> values;
+  for (const LearnedScalar& scalar : model_.context.scalars()) values.push_back(load_relaxed(&scalar.value));
+  return values;
+}
+
 Statistics Engine::statistics() {
   const auto pin = domain_.pin_reader();
   return {num_users(),

@@ -155,6 +155,8 @@ class Engine {
   void set_threads(std::size_t threads);
   float global_bias() const;
   void set_global_bias(double bias);
+  // The learned weights of places in the history, three groups of settings().history, then the offsets of its items.
+  std::vector<float> context_weights() const;
   Statistics statistics();
   const LatencyHistogram& learn_latency() const { return learn_latency_; }
   const LatencyHistogram& query_latency() const { return query_latency_; }

@@ -72,6 +72,12 @@ void load_neighbor_settings(const SnapshotReader& file, Settings& settings) {
   settings.neighbors_half_life = read<double>(file, "neighbors.reals", 1)[0];
 }
 
+// Whether the file was written since there are sessions and learned weights.
+bool has_sessions(const SnapshotReader& file) {
+  const auto sections = {"settings.session", "history.sessions", "visits", "visits.sessions", "context", "context.sums"};
+  return std::any_of(sections.begin(), sections.end(), [&file](const char* name) { return file.has(name); });
+}
+
 Settings load_settings(const SnapshotReader& file) {
   const auto ints = read<std::uint64_t>(file, "settings.ints", 6);
   const auto reals = read<double>(file, "settings.reals", 8);
@@ -95,7 +101,7 @@ Settings load_settings(const SnapshotReader& file) {
   settings.popularity_half_life = reals[7];
   settings.storage = load_storage(file);
   load_neighbor_settings(file, settings);
-  if (file.has("settings.session")) settings.session_gap = read<double>(file, "settings.session", 1)[0];
+  if (has_sessions(file)) settings.session_gap = read<double>(file, "settings.session", 1)[0];
   try {
     settings.validate();
   } catch (const std::invalid_argument& error) {
@@ -260,21 +266,20 @@ void load_user_state(const SnapshotReader& file, UserState& state, const std::ve
     }
   };
   const auto is_item = [&items](Row item) { return item < items.count() && items.is_live(item); };
-  // Written before there were sessions: all is one session.
-  const bool has_sessions = file.has("visits");
-  const auto sessions = has_sessions ? read<std::uint32_t>(file, "history.sessions", file.array<Row>("history").size())
+  const bool by_session = has_sessions(file);  // or all is one session
+  const auto sessions = by_session ? read<std::uint32_t>(file, "history.sessions", file.array<Row>("history").size())
                                      : std::span<const std::uint32_t>();
   std::size_t next_entry = 0;
   lists("history", [&](Row user, Row entry) {
     require(entry == 0 || is_item(entry - 1), "a history holds an unknown item");
-    const std::uint64_t session = has_sessions ? sessions[next_entry++] : 0;
+    const std::uint64_t session = by_session ? sessions[next_entry++] : 0;
     state.restore_entry(user, session << 32 | entry);
   });
-  if (has_sessions) {
+  if (by_session) {
     const auto visits = read<double>(file, "visits", users.size());
     const auto session = read<std::uint32_t>(file, "visits.sessions", users.size());
     for (std::size_t u = 0; u < users.size(); ++u) {
-      require(std::abs(visits[u]) <= 1e15, "a visit is out of range");
+      require(std::abs(visits[u]) <= 1e15 && session[u] < 1u << 31, "a visit is out of range");
       state.restore_visit(users[u], visits[u], session[u]);
     }
   }
@@ -364,7 +369,7 @@ void save_context(SnapshotWriter& file, const ContextWeights& context) {
 }
 
 void load_context(const SnapshotReader& file, ContextWeights& context) {
-  if (!file.has("context")) return;  // written before any were learned
+  if (!has_sessions(file)) return;
   const std::size_t size = context.scalars().size();
   const auto values = read<float>(file, "context", size);
   const auto sums = read<float>(file, "context.sums", size);

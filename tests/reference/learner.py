@@ -14,6 +14,10 @@ ATTEMPTS = 32  # at most this many draws for one negative
 WINDOW = 8192  # recent events that negatives are drawn from
 ITEM_STREAM = 0x6974656D73
 EPSILON = 1e-8
+FORGET = 1e-5  # of Adagrad's sums at each step, where there is a history
+CONTEXT_RATE = 0.5  # of the learning rate
+MOST = 16.0  # no context weight is larger
+DISLIKED, KINDS = 8, 9
 
 
 class Table:
@@ -51,36 +55,92 @@ class Learner:
         self.global_bias = 0.0
         self.global_sum = 0.0
         self.events = 0
-        self.chosen: dict[int, list[int]] = {}  # what each user chose, oldest first
+        self.now = 0.0
+        self.seen: dict[int, set[int]] = {}
+        # what each user chose or disliked, oldest first: item, session, disliked
+        self.acts: dict[int, list[tuple[int, int, bool]]] = {}
+        self.last: dict[int, float] = {}  # the time of each user's last event
+        # The weights of the places of the history in three groups (this session, before it, before now), and the
+        # offsets of its items by kind, in a session and when it is over.
+        start = [settings["history_decay"] ** place for place in range(settings["history"])]
+        self.positions = np.array([start] * 3)
+        self.offsets = np.zeros((2, KINDS))
+        self.offsets[:, DISLIKED] = -4.0
+        self.position_sums, self.offset_sums = np.zeros_like(self.positions), np.zeros_like(self.offsets)
         self.window: list[int] = []  # the items of the last events, for the softmax
         self.pushed = 0
         self.removed: set[int] = set()
 
-    def learn(self, user: Hashable, item: Hashable, value: float = 1.0, weight: float = 1.0) -> None:
+    def learn(
+        self, user: Hashable, item: Hashable, value: float = 1.0, weight: float = 1.0, timestamp: float = 0.0
+    ) -> None:
         u, i = self.users.place(user), self.items.place(item)
+        self.now = timestamp
         if weight > 0:
             self._step(u, i, value, weight)
         self.events += 1
-        if self.settings["objective"] == "logistic" and value == 0:
+        objective = self.settings["objective"]
+        if objective == "logistic" and value == 0:
             return  # shown and not chosen
-        self.chosen.setdefault(u, []).append(i)
-        if self.settings["objective"] == "softmax":
+        disliked = objective not in POINTWISE and value < 0
+        acts = self.acts.setdefault(u, [])
+        session = acts[-1][1] if acts else 0
+        if acts and timestamp - self.last[u] > self.settings["session_gap"]:
+            session += 1
+        acts.append((i, session, disliked))
+        self.last[u] = max(self.last.get(u, timestamp), timestamp)
+        self.seen.setdefault(u, set()).add(i)
+        if objective == "softmax" and not disliked:
             self.window[self.pushed % WINDOW : self.pushed % WINDOW + 1] = [i]
             self.pushed += 1
 
     def remove_item(self, item: Hashable) -> None:
         self.removed.add(self.items.places.pop(item))
 
-    # ---- the user's vector: the learned row plus the decayed sum of the last items' rows
+    # ---- the user's vector: the learned row plus the weighted sum of the last items' rows
 
-    def history(self, u: int) -> list[tuple[int, float]]:
-        """The user's last items, newest first, and their weights."""
-        length, decay = self.settings["history"], self.settings["history_decay"]
-        last = self.chosen.get(u, [])[::-1][:length]
-        return [(h, decay**t) for t, h in enumerate(h for h in last if h not in self.removed)]
+    def entries(self, u: int) -> list[tuple[int, bool, bool]]:
+        """The user's last items, newest first, each with whether it is of the session that goes on, and disliked."""
+        acts = self.acts.get(u, [])
+        goes_on = bool(acts) and self.now - self.last[u] <= self.settings["session_gap"]
+        last = acts[::-1][: self.settings["history"]]
+        return [(i, goes_on and s == acts[-1][1], d) for i, s, d in last if i not in self.removed]
+
+    def history(self, u: int) -> list[tuple[int, float, tuple[int, int] | None]]:
+        """The same with the weight of each, and where that is in `positions`, or None if it is not learned."""
+        entries = self.entries(u)
+        session = bool(entries) and entries[0][1]
+        places = [0, 0]
+        history: list[tuple[int, float, tuple[int, int] | None]] = []
+        for item, in_session, disliked in entries:
+            place = places[in_session]
+            places[in_session] += 1
+            where = (0 if in_session else 1 if session else 2, place)
+            if disliked:
+                history.append((item, -self.settings["history_decay"] ** place, None))
+            else:
+                history.append((item, float(self.positions[where]), where))
+        return history
+
+    def repeats(self, u: int) -> dict[int, tuple[int, int]]:
+        """Where in `offsets` that of each item of the history is, by its last occurrence, newest first."""
+        if self.settings["objective"] != "softmax":
+            return {}
+        entries = self.entries(u)
+        over = 0 if entries and entries[0][1] else 1
+        found: dict[int, tuple[int, int]] = {}
+        place = 0
+        for item, in_session, disliked in entries:
+            if item not in found:
+                earlier = sum(other == item and not bad for other, _, bad in entries)
+                kind = (0 if place == 0 else 1 if place < 3 else 2 if place < 10 else 3) if in_session else None
+                found[item] = (over, DISLIKED if disliked else 3 + min(earlier, 4) if kind is None else kind)
+            place += in_session
+        return found
 
     def user_vector(self, u: int) -> Floats:
-        return self.users.rows[u] + sum((w * self.items.rows[h] for h, w in self.history(u)), np.zeros(self.items.dim))
+        rows = (w * self.items.rows[h] for h, w, _ in self.history(u))
+        return self.users.rows[u] + sum(rows, np.zeros(self.items.dim))
 
     # ---- negatives
 
@@ -91,13 +151,15 @@ class Learner:
         if objective == "softmax":
             negatives = [self._recent_or_uniform(draws, i) for _ in range(wanted)]
         elif objective == "bpr" or (objective == "logistic" and value == 1):
-            seen = set(self.chosen.get(u, []))
+            seen = self.seen.get(u, set())
             negatives = [self._uniform(draws, i, seen) for _ in range(wanted)]
         else:
             negatives = []
         drawn = [j for j in negatives if j is not None]
         odds = [self.probability(j, i) if objective == "softmax" else 1.0 for j in drawn]
-        return [i, *drawn], np.array([1.0] + [1 / (len(drawn) * q) for q in odds])
+        certain = [j for j in self.repeats(u) if j != i] if value > 0 else []
+        correction = [1.0] + [1 / (len(drawn) * q) for q in odds] + [1.0] * len(certain)
+        return [i, *drawn, *certain], np.array(correction)
 
     def _uniform(self, draws: Draws, positive: int, seen: set[int]) -> int | None:
         for _ in range(ATTEMPTS):
@@ -128,8 +190,10 @@ class Learner:
         rate = self.settings["learning_rate"] / (1 + self.settings["learning_rate_decay"] * self.events)
         history = self.history(u)
         x = self.user_vector(u)
+        repeats = self.repeats(u)
         candidates, correction = self.candidates(u, i, value)
         scores = np.array([items.rows[j] @ x + items.biases[j] for j in candidates])
+        scores += [self.offsets[repeats[j]] if j in repeats else 0.0 for j in candidates]
         if objective in POINTWISE:
             scores = scores + users.biases[u] + self.global_bias
         steps = weight * slopes(objective, scores, value, correction)
@@ -140,7 +204,14 @@ class Learner:
             self._move_row(items, j, slope * x, rate, l2)
             self._move_bias(items, j, slope, rate, l2)
         self._move_row(users, u, gradient, rate, l2)
-        for h, w in history:
+        for where in sorted(set(repeats.values())):
+            slope = float(sum(s for j, s in zip(candidates, steps, strict=True) if repeats.get(j) == where))
+            self._move_scalar(self.offsets, self.offset_sums, where, slope, rate)
+        slopes_of_weights = [float(gradient @ items.rows[h]) for h, _, _ in history]
+        for (_, _, place), slope in zip(history, slopes_of_weights, strict=True):
+            if place is not None:
+                self._move_scalar(self.positions, self.position_sums, place, slope, rate)
+        for h, w, _ in history:
             self._move_row(items, h, w * gradient, rate, 0.0)
 
         if objective in POINTWISE:
@@ -160,11 +231,15 @@ class Learner:
         own_rate, table.bias_sums[row] = self._adapted(rate, slope, table.bias_sums[row])
         table.biases[row] -= float(self._clipped(own_rate * slope + rate * l2 * table.biases[row]))
 
+    def _move_scalar(self, values: Floats, sums: Floats, place: tuple[int, int], slope: float, rate: float) -> None:
+        own_rate, sums[place] = self._adapted(CONTEXT_RATE * rate, slope, float(sums[place]))
+        values[place] = np.clip(values[place] - self._clipped(own_rate * slope), -MOST, MOST)
+
     def _adapted(self, rate: float, gradient: Floats | float, total: float) -> tuple[float, float]:
         """The rate of a row with this gradient, and the sum of the mean squares of its gradients (Adagrad)."""
         if self.settings["optimizer"] == "sgd":
             return rate, total
-        total += float(np.mean(np.square(gradient)))
+        total = total * (1 - FORGET if self.settings["history"] else 1.0) + float(np.mean(np.square(gradient)))
         return rate / float(np.sqrt(total + EPSILON)), total
 
     def _clipped(self, step: Floats | float) -> Floats:

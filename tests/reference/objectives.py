@@ -26,6 +26,8 @@ def sigmoid(z: Floats) -> Floats:
 def loss(objective: Objective, scores: Floats, value: float, correction: Floats) -> float:
     """`value`: the label (logistic) or rating (squared). `correction`: 1 at the item, 1 / (n Q_j) at the negatives."""
     first, others = scores[0], scores[1:]
+    if value < 0 and objective in ("softmax", "bpr"):  # a dislike
+        return float(np.sum(-np.log(sigmoid(others - first)))) / max(len(others), 1)
     if objective == "softmax":
         return float(-np.log(np.exp(first) / np.sum(correction * np.exp(scores))))
     if objective == "bpr":
@@ -39,6 +41,9 @@ def loss(objective: Objective, scores: Floats, value: float, correction: Floats)
 def slopes(objective: Objective, scores: Floats, value: float, correction: Floats) -> Floats:
     """d loss / d scores."""
     own: Floats = np.eye(1, len(scores))[0]  # 1 at the item, 0 at the negatives
+    if value < 0 and objective in ("softmax", "bpr"):  # a dislike
+        pushes = sigmoid(scores[0] - scores[1:]) / max(len(scores) - 1, 1)
+        return np.concatenate([[np.sum(pushes)], -pushes])
     if objective == "softmax":
         weights = correction * np.exp(scores)
         return weights / float(np.sum(weights)) - own
