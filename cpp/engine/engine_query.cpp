@@ -211,9 +211,8 @@ void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& opti
   std::vector<TopK<float>> tops;
   std::vector<std::size_t> slots;
   apart.reserve(users.size());
-  // Cells skip more than the many-to-many kernel saves.
   const Way way = retriever_.choose(resolved.selection(nullptr), nullptr, options.retrieval);
-  const bool one_by_one = way == Way::kGraph || (way == Way::kCells && retriever_.num_clusters() > 0);
+  const bool one_by_one = way == Way::kGraph || options.retrieval.most != CellIndex::kAllCells;
   for (std::size_t u = 0; u < users.size(); ++u) {
     QueryVector& query = queries.emplace_back();
     model_.compose(users[u], latest_timestamp(), query);
@@ -232,7 +231,7 @@ void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& opti
     slots.push_back(first + u);
   }
   if (slots.empty()) return;
-  scan_flat_batch(model_.items, vectors.data(), slots.size(), selections.data(), tops.data());
+  retriever_.search_many(way, vectors.data(), selections, tops.data());
   for (std::size_t q = 0; q < slots.size(); ++q) {
     push_repeated(queries[q], wanted[q], nullptr, tops[q]);
     results[slots[q]] = tops[q].take_sorted();

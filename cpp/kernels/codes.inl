@@ -1,12 +1,12 @@
-// Inner products of int8 codes, and the scan that screens by them (table.hpp has the layout and the contracts).
-// Included by kernels.inl, inside the namespace of one instruction set.
+// Inner products of codes, and the scans that screen by them (table.hpp has the layout and the contracts). Included by
+// kernels.inl, inside the namespace of one instruction set.
 //
 // The products are sums of integers that cannot overflow, hence the same whatever instructions form them. What differs
-// is in the first part: vectors hold four bytes of kLanes rows side by side, and the four codes of a query that belong
-// to them are repeated for every row.
+// is in the first part: a vector holds eight dimensions of kLanes rows side by side, four in low halves of bytes and
+// four in high ones, and the four codes of a query that belong to them are repeated for every row.
 
 constexpr std::size_t kGroup = 4;                         // dimensions side by side
-constexpr std::size_t kGroupBytes = kGroup * kBlockRows;  // of a block
+constexpr std::size_t kGroupBytes = kGroup * kBlockRows;  // of a block, for two groups of dimensions
 constexpr std::size_t kParts = kBlockRows / kLanes;       // vectors of a group
 
 RECENGINE_INLINE ints splat_integer(int value) { return value - ints{}; }
@@ -20,44 +20,77 @@ RECENGINE_INLINE ints splat_group(const signed char* codes) {
 
 // ---- what differs ----
 //
-// add_products: sums + the products of a group of bytes and one of codes.
-// kChains: over how many sums the groups of a block are spread, to hide the latency of add_products.
+// add_products: sums + the products of 16 dimensions, in two vectors of rows and four groups of codes.
 
 #if RECENGINE_VECTOR_BYTES == 64 && defined(__AVX512VNNI__)
-
-constexpr std::size_t kChains = 4;
 
 using QueryGroup = ints;
 
 RECENGINE_INLINE QueryGroup query_group(const signed char* codes) { return splat_group(codes); }
 
-RECENGINE_INLINE ints add_products(ints sums, ints bytes, QueryGroup codes) {
+RECENGINE_INLINE ints multiply_add_bytes(ints sums, ints bytes, ints codes) {
   return reinterpret_cast<ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums), reinterpret_cast<__m512i>(bytes),
                                                     reinterpret_cast<__m512i>(codes)));
 }
 
-#elif RECENGINE_VECTOR_BYTES >= 32
+RECENGINE_INLINE void add_products(ints& sums, ints first, ints second, const QueryGroup (&codes)[4]) {
+  constexpr int kLow = 0x0f0f0f0f;
+  sums = multiply_add_bytes(sums, first & kLow, codes[0]);
+  sums = multiply_add_bytes(sums, (first >> 4) & kLow, codes[1]);
+  sums = multiply_add_bytes(sums, second & kLow, codes[2]);
+  sums = multiply_add_bytes(sums, (second >> 4) & kLow, codes[3]);
+}
 
-constexpr std::size_t kChains = 1;
+// The usual size for one query, which is held in 16 of the 32 registers. Products of high halves are summed where they
+// are, 16 times as large: masks are cheaper than shifts.
+RECENGINE_INLINE ints multiply_block_of_64(const unsigned char* block, const QueryGroup (&codes)[16], int offset) {
+  constexpr int kLow = 0x0f0f0f0f, kHigh = static_cast<int>(0xf0f0f0f0);
+  ints low = splat_integer(offset), high = {};
+  for (std::size_t g = 0; g < 16; g += 2) {
+    const ints rows = load_codes(block + g / 2 * kGroupBytes);
+    low = multiply_add_bytes(low, rows & kLow, codes[g]);
+    high = multiply_add_bytes(high, rows & kHigh, codes[g + 1]);
+  }
+  return low + (high >> 4);
+}
+
+#elif RECENGINE_VECTOR_BYTES >= 32
 
 using QueryGroup = ints;
 
 RECENGINE_INLINE QueryGroup query_group(const signed char* codes) { return splat_group(codes); }
 
-// Pairs of products in 16 bits, which kQueryLimit keeps from saturating, then pairs of those.
-RECENGINE_INLINE ints add_products(ints sums, ints bytes, QueryGroup codes) {
+using shorts [[gnu::vector_size(kBytes), gnu::may_alias]] = short;
+
 #if RECENGINE_VECTOR_BYTES == 64
-  const __m512i pairs = _mm512_maddubs_epi16(reinterpret_cast<__m512i>(bytes), reinterpret_cast<__m512i>(codes));
-  return sums + reinterpret_cast<ints>(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+RECENGINE_INLINE shorts multiply_pairs(ints bytes, ints codes) {
+  return reinterpret_cast<shorts>(
+      _mm512_maddubs_epi16(reinterpret_cast<__m512i>(bytes), reinterpret_cast<__m512i>(codes)));
+}
+RECENGINE_INLINE ints add_pairs(shorts pairs) {
+  return reinterpret_cast<ints>(_mm512_madd_epi16(reinterpret_cast<__m512i>(pairs), _mm512_set1_epi16(1)));
+}
 #else
-  const __m256i pairs = _mm256_maddubs_epi16(reinterpret_cast<__m256i>(bytes), reinterpret_cast<__m256i>(codes));
-  return sums + reinterpret_cast<ints>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+RECENGINE_INLINE shorts multiply_pairs(ints bytes, ints codes) {
+  return reinterpret_cast<shorts>(
+      _mm256_maddubs_epi16(reinterpret_cast<__m256i>(bytes), reinterpret_cast<__m256i>(codes)));
+}
+RECENGINE_INLINE ints add_pairs(shorts pairs) {
+  return reinterpret_cast<ints>(_mm256_madd_epi16(reinterpret_cast<__m256i>(pairs), _mm256_set1_epi16(1)));
+}
 #endif
+
+// Sums of eight products in 16 bits, which kQueryLimit keeps from overflowing.
+RECENGINE_INLINE void add_products(ints& sums, ints first, ints second, const QueryGroup (&codes)[4]) {
+  constexpr int kLow = 0x0f0f0f0f;
+  shorts eight = multiply_pairs(first & kLow, codes[0]);
+  eight += multiply_pairs((first >> 4) & kLow, codes[1]);
+  eight += multiply_pairs(second & kLow, codes[2]);
+  eight += multiply_pairs((second >> 4) & kLow, codes[3]);
+  sums += add_pairs(eight);
 }
 
 #elif defined(__aarch64__)
-
-constexpr std::size_t kChains = 1;
 
 using QueryGroup = int8x16_t;
 
@@ -65,21 +98,28 @@ RECENGINE_INLINE QueryGroup query_group(const signed char* codes) {
   return vreinterpretq_s8_s32(reinterpret_cast<int32x4_t>(splat_group(codes)));
 }
 
-// The bytes become signed codes, so that there is nothing to correct.
-RECENGINE_INLINE ints add_products(ints sums, ints bytes, QueryGroup codes) {
-  const int8x16_t rows = vreinterpretq_s8_u8(veorq_u8(reinterpret_cast<uint8x16_t>(bytes), vdupq_n_u8(128)));
+RECENGINE_INLINE void add_products(ints& sums, ints first, ints second, const QueryGroup (&codes)[4]) {
+  const auto low = [](ints bytes) {
+    return vreinterpretq_s8_u8(vandq_u8(reinterpret_cast<uint8x16_t>(bytes), vdupq_n_u8(15)));
+  };
+  const auto high = [](ints bytes) { return vreinterpretq_s8_u8(vshrq_n_u8(reinterpret_cast<uint8x16_t>(bytes), 4)); };
+  const int8x16_t rows[4] = {low(first), high(first), low(second), high(second)};
 #if defined(__ARM_FEATURE_DOTPROD)
-  return reinterpret_cast<ints>(vdotq_s32(reinterpret_cast<int32x4_t>(sums), rows, codes));
+  int32x4_t all = reinterpret_cast<int32x4_t>(sums);
+  for (int g = 0; g < 4; ++g) all = vdotq_s32(all, rows[g], codes[g]);
+  sums = reinterpret_cast<ints>(all);
 #else
-  const int16x8_t low = vmull_s8(vget_low_s8(rows), vget_low_s8(codes));
-  const int16x8_t high = vmull_high_s8(rows, codes);
-  return reinterpret_cast<ints>(vpadalq_s16(reinterpret_cast<int32x4_t>(sums), vpaddq_s16(low, high)));
+  int16x8_t of_low = vmull_s8(vget_low_s8(rows[0]), vget_low_s8(codes[0]));
+  int16x8_t of_high = vmull_high_s8(rows[0], codes[0]);
+  for (int g = 1; g < 4; ++g) {
+    of_low = vmlal_s8(of_low, vget_low_s8(rows[g]), vget_low_s8(codes[g]));
+    of_high = vmlal_high_s8(of_high, rows[g], codes[g]);
+  }
+  sums = reinterpret_cast<ints>(vpadalq_s16(reinterpret_cast<int32x4_t>(sums), vpaddq_s16(of_low, of_high)));
 #endif
 }
 
 #else
-
-constexpr std::size_t kChains = 1;
 
 // Codes of even and of odd dimensions in 16 bits.
 struct QueryGroup {
@@ -91,11 +131,18 @@ RECENGINE_INLINE QueryGroup query_group(const signed char* codes) {
   return {_mm_srai_epi16(_mm_slli_epi16(all, 8), 8), _mm_srai_epi16(all, 8)};
 }
 
-RECENGINE_INLINE ints add_products(ints sums, ints bytes, const QueryGroup& codes) {
-  const __m128i all = reinterpret_cast<__m128i>(bytes);
-  const __m128i even = _mm_and_si128(all, _mm_set1_epi16(255)), odd = _mm_srli_epi16(all, 8);
-  return sums + reinterpret_cast<ints>(_mm_madd_epi16(even, codes.even)) +
-         reinterpret_cast<ints>(_mm_madd_epi16(odd, codes.odd));
+// Of one byte in 16 bits: both halves of both bytes.
+RECENGINE_INLINE ints products_of(ints bytes, const QueryGroup& first, const QueryGroup& second) {
+  const __m128i all = reinterpret_cast<__m128i>(bytes), half = _mm_set1_epi16(15);
+  const auto multiply = [](__m128i rows, __m128i codes) { return reinterpret_cast<ints>(_mm_madd_epi16(rows, codes)); };
+  return multiply(_mm_and_si128(all, half), first.even) +
+         multiply(_mm_and_si128(_mm_srli_epi16(all, 8), half), first.odd) +
+         multiply(_mm_and_si128(_mm_srli_epi16(all, 4), half), second.even) +
+         multiply(_mm_srli_epi16(all, 12), second.odd);
+}
+
+RECENGINE_INLINE void add_products(ints& sums, ints first, ints second, const QueryGroup (&codes)[4]) {
+  sums += products_of(first, codes[0], codes[1]) + products_of(second, codes[2], codes[3]);
 }
 
 #endif
@@ -117,77 +164,156 @@ RECENGINE_INLINE unsigned not_below(vec values, vec limits) {
 
 // ---- products ----
 
-// sums[p] = sum over d of (byte - 128) * codes[d] for the rows of part p of a block, where group_at(d) holds the codes
-// from d on. Blocks come one after the other: prefetchers follow one stream, but not several that advance together
-// (measured from memory, four blocks side by side: 10 against 28 GB/s).
-template <class GroupAt>
-RECENGINE_INLINE void multiply_block(const unsigned char* block, std::size_t n, GroupAt group_at,
-                                     [[maybe_unused]] int correction, ints (&sums)[kParts]) {
-  ints chains[kChains][kParts] = {};
-#if !defined(__aarch64__)
-  for (ints& sum : chains[0]) sum = splat_integer(-correction);
-#endif
+// The sums of kQueries queries and kBlocks blocks, each block in kParts, where group_at(q, d) holds the codes of query
+// q from d on.
+template <std::size_t kQueries, std::size_t kBlocks, class GroupAt>
+RECENGINE_INLINE void multiply_blocks(const unsigned char* blocks, std::size_t n, GroupAt group_at,
+                                      ints (&sums)[kQueries][kBlocks][kParts]) {
+  const std::size_t bytes = block_bytes(n);
   for (std::size_t d = 0; d < n; d += kRowPadding) {
-    for (std::size_t g = 0; g < kRowPadding / kGroup; ++g) {
-      const QueryGroup group = group_at(d + g * kGroup);
-      const unsigned char* bytes = block + d * kBlockRows + g * kGroupBytes;
+    ints rows[kBlocks][kParts][2];
+    for (std::size_t b = 0; b < kBlocks; ++b) {
+      const unsigned char* const at = blocks + b * bytes + d / 2 * kBlockRows;
       for (std::size_t p = 0; p < kParts; ++p) {
-        ints& sum = chains[g % kChains][p];
-        sum = add_products(sum, load_codes(bytes + p * kBytes), group);
+        rows[b][p][0] = load_codes(at + p * kBytes);
+        rows[b][p][1] = load_codes(at + kGroupBytes + p * kBytes);
+      }
+    }
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      const QueryGroup groups[4] = {group_at(q, d), group_at(q, d + kGroup), group_at(q, d + 2 * kGroup),
+                                    group_at(q, d + 3 * kGroup)};
+      for (std::size_t b = 0; b < kBlocks; ++b) {
+        for (std::size_t p = 0; p < kParts; ++p) add_products(sums[q][b][p], rows[b][p][0], rows[b][p][1], groups);
       }
     }
   }
-  for (std::size_t half = kChains / 2; half > 0; half /= 2) {
-    for (std::size_t c = 0; c < half; ++c) {
-      for (std::size_t p = 0; p < kParts; ++p) chains[c][p] += chains[c + half][p];
+}
+
+void dot_codes(const unsigned char* blocks, std::size_t count, std::size_t n, const signed char* codes, int offset,
+               int* out) {
+  const auto group_at = [codes](std::size_t, std::size_t d) { return query_group(codes + d); };
+  for (std::size_t b = 0; b < count; ++b) {
+    ints sums[1][1][kParts];
+    for (ints& sum : sums[0][0]) sum = splat_integer(offset);
+    multiply_blocks(blocks + b * block_bytes(n), n, group_at, sums);
+    for (std::size_t p = 0; p < kParts; ++p) {
+      __builtin_memcpy(out + b * kBlockRows + p * kLanes, &sums[0][0][p], kBytes);
     }
   }
-  for (std::size_t p = 0; p < kParts; ++p) sums[p] = chains[0][p];
 }
 
-void dot_codes(const unsigned char* blocks, std::size_t count, std::size_t n, const signed char* codes, int correction,
-               int* out) {
-  const auto group_at = [codes](std::size_t d) { return query_group(codes + d); };
-  for (std::size_t b = 0; b < count; ++b) {
-    ints sums[kParts];
-    multiply_block(blocks + b * n * kBlockRows, n, group_at, correction, sums);
-    __builtin_memcpy(out + b * kBlockRows, sums, sizeof(sums));
+// ---- screens ----
+
+struct Scalars {
+  vec scales[kParts], biases[kParts];
+};
+
+// Those of a block.
+RECENGINE_INLINE Scalars load_scalars(const unsigned char* block, std::size_t n) {
+  const float* const scales = reinterpret_cast<const float*>(block + n / 2 * kBlockRows);
+  Scalars scalars;
+  for (std::size_t p = 0; p < kParts; ++p) {
+    scalars.scales[p] = load_row(scales + p * kLanes);
+    scalars.biases[p] = load_row(scales + kBlockRows + p * kLanes);
   }
+  return scalars;
 }
 
-// The product of both scales comes first: the other order could overflow although the score does not, and miss.
-template <class GroupAt>
-RECENGINE_INLINE bool screen_all(const unsigned char* blocks, std::size_t count, std::size_t n, GroupAt group_at,
-                                 int correction, float query_scale, const float* scales, const float* biases,
-                                 const float* limits, unsigned short* hits) {
+// Which rows of a block reach the limit. The product of both scales comes first: the other order could overflow
+// although the score does not, and miss.
+RECENGINE_INLINE unsigned short reaching(const ints (&sums)[kParts], const Scalars& scalars, const Screening& query) {
+  unsigned hits = 0;
+  for (std::size_t p = 0; p < kParts; ++p) {
+    const vec scores =
+        multiply_add(__builtin_convertvector(sums[p], vec), scalars.scales[p] * query.scale, scalars.biases[p]);
+    hits |= not_below(scores, splat(query.limit)) << (p * kLanes);
+  }
+  return static_cast<unsigned short>(hits);
+}
+
+// Blocks come one after the other: prefetchers follow one stream, but not several that advance together (measured from
+// memory, four blocks side by side: 10 against 28 GB/s). multiply(block, sums) has the products.
+template <class Multiply>
+RECENGINE_INLINE bool screen_all(const unsigned char* blocks, std::size_t count, std::size_t n, Multiply multiply,
+                                 const Screening& query, unsigned short* hits) {
   unsigned any = 0;
   for (std::size_t b = 0; b < count; ++b) {
-    ints sums[kParts];
-    multiply_block(blocks + b * n * kBlockRows, n, group_at, correction, sums);
-    unsigned of_block = 0;
-    for (std::size_t p = 0; p < kParts; ++p) {
-      const std::size_t first = b * kBlockRows + p * kLanes;
-      const vec scores = multiply_add(__builtin_convertvector(sums[p], vec), load_scalars(scales + first) * query_scale,
-                                      load_scalars(biases + first));
-      of_block |= not_below(scores, splat(limits[b])) << (p * kLanes);
-    }
-    hits[b] = static_cast<unsigned short>(of_block);
-    any |= of_block;
+    const unsigned char* const block = blocks + b * block_bytes(n);
+    ints sums[1][1][kParts];
+    multiply(block, sums);
+    hits[b] = reaching(sums[0][0], load_scalars(block, n), query);
+    any |= hits[b];
   }
   return any != 0;
 }
 
-bool screen(const unsigned char* blocks, std::size_t count, std::size_t n, const signed char* codes, int correction,
-            float query_scale, const float* scales, const float* biases, const float* limits, unsigned short* hits) {
-  if constexpr (kBytes == 64) {
-    // The usual size unrolls, with the query in 16 of the 32 registers.
-    if (n == 64) {
-      QueryGroup groups[64 / kGroup];
-      for (std::size_t g = 0; g < 64 / kGroup; ++g) groups[g] = query_group(codes + g * kGroup);
-      const auto group_at = [&groups](std::size_t d) { return groups[d / kGroup]; };
-      return screen_all(blocks, count, 64, group_at, correction, query_scale, scales, biases, limits, hits);
+bool screen(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
+            unsigned short* hits) {
+#if RECENGINE_VECTOR_BYTES == 64 && defined(__AVX512VNNI__)
+  if (n == 64) {
+    QueryGroup codes[16];
+    for (std::size_t g = 0; g < 16; ++g) codes[g] = query_group(query.codes + g * kGroup);
+    const auto multiply = [&codes, &query](const unsigned char* block, ints(&sums)[1][1][1]) {
+      sums[0][0][0] = multiply_block_of_64(block, codes, query.offset);
+    };
+    return screen_all(blocks, count, 64, multiply, query, hits);
+  }
+#endif
+  const auto multiply = [&query, n](const unsigned char* block, ints(&sums)[1][1][kParts]) {
+    for (ints& sum : sums[0][0]) sum = splat_integer(query.offset);
+    multiply_blocks(block, n, [&query](std::size_t, std::size_t d) { return query_group(query.codes + d); }, sums);
+  };
+  return screen_all(blocks, count, n, multiply, query, hits);
+}
+
+// What fits the registers beside the rows: queries, and blocks.
+constexpr std::size_t kScreenTile = kBytes == 64 ? 4 : 2;
+constexpr std::size_t kBlockTile = kBytes == 64 ? 2 : 1;
+
+// hits[q * stride + b] for these queries and blocks; any[q] becomes non-zero where there is one.
+template <std::size_t kQueries, std::size_t kBlocks>
+RECENGINE_INLINE void screen_tile(const unsigned char* blocks, std::size_t n, const Screening* queries,
+                                  unsigned short* hits, std::size_t stride, unsigned (&any)[kQueries]) {
+  ints sums[kQueries][kBlocks][kParts];
+  for (std::size_t q = 0; q < kQueries; ++q) {
+    for (std::size_t b = 0; b < kBlocks; ++b) {
+      for (ints& sum : sums[q][b]) sum = splat_integer(queries[q].offset);
     }
   }
-  const auto group_at = [codes](std::size_t d) { return query_group(codes + d); };
-  return screen_all(blocks, count, n, group_at, correction, query_scale, scales, biases, limits, hits);
+  multiply_blocks(
+      blocks, n, [queries](std::size_t q, std::size_t d) { return query_group(queries[q].codes + d); }, sums);
+  for (std::size_t b = 0; b < kBlocks; ++b) {
+    const Scalars scalars = load_scalars(blocks + b * block_bytes(n), n);
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      hits[q * stride + b] = reaching(sums[q][b], scalars, queries[q]);
+      any[q] |= hits[q * stride + b];
+    }
+  }
+}
+
+template <std::size_t kQueries>
+RECENGINE_INLINE unsigned screen_tiles(const unsigned char* blocks, std::size_t count, std::size_t n,
+                                       const Screening* queries, unsigned short* hits) {
+  unsigned any[kQueries] = {};
+  std::size_t b = 0;
+  for (; b + kBlockTile <= count; b += kBlockTile) {
+    screen_tile<kQueries, kBlockTile>(blocks + b * block_bytes(n), n, queries, hits + b, count, any);
+  }
+  for (; b < count; ++b) screen_tile<kQueries, 1>(blocks + b * block_bytes(n), n, queries, hits + b, count, any);
+  unsigned which = 0;
+  for (std::size_t q = 0; q < kQueries; ++q) which |= static_cast<unsigned>(any[q] != 0) << q;
+  return which;
+}
+
+unsigned screen_many(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening* queries,
+                     std::size_t num_queries, unsigned short* hits) {
+  unsigned which = 0;
+  std::size_t q = 0;
+  for (; q + kScreenTile <= num_queries; q += kScreenTile) {
+    which |= screen_tiles<kScreenTile>(blocks, count, n, queries + q, hits + q * count) << q;
+  }
+  for (; q < num_queries; ++q) {
+    which |= static_cast<unsigned>(screen(blocks, count, n, queries[q], hits + q * count)) << q;
+  }
+  return which;
 }

@@ -1,4 +1,4 @@
-// int8 codes of rows and of queries (table.hpp has the layout and the contracts). Included by kernels.inl, inside the
+// Codes of rows and of queries (table.hpp has the layout and the contracts). Included by kernels.inl, inside the
 // namespace of one instruction set.
 //
 // Why the bounds hold. With u = 2^-24, t = x * (limit / max|x|) as computed, code = t rounded to a whole number:
@@ -7,11 +7,13 @@
 //    norms of the vectors.
 //  - A sum of n rounded squares is off by at most the factor 1 + (n + 1) u, its root by half of that; t, the root and
 //    the products after it add less than 8 u. So the factor 1 + (n + 16) u, which is a float, rounds up. (Squares that
-//    underflow take less than 2^-126 each from a sum of at least 63^2, or are made up for by what 2^-15 leaves over.)
-// Vectors without a coordinate of kTiny get the code of zero, and a coarse bound of their norm as norm and error: for
-// all others nothing that matters underflows. What overflows becomes infinite, as it should.
+//    underflow take less than 2^-126 each from a sum of at least 7^2, or are made up for by what 2^-15 leaves over.)
+// Vectors without a coordinate of kTiny get the code of zero and a coarse bound of their norm: for all others nothing
+// that matters underflows. What overflows becomes infinite, as it should.
 
 constexpr float kTiny = 0x1p-100f;
+constexpr float kTinyScale = 8 * kTiny;  // its error is then no larger than that of other vectors
+constexpr float kRowSpan = 7.4375f;      // what the largest coordinate of a row becomes: as far as rounds to kRowLimit
 constexpr float kSmallestNormal = 0x1p-126f;
 constexpr float kWhole = 12582912.0f;   // 1.5 * 2^23: adding it rounds to a whole number
 constexpr int kWholeBits = 0x4b400000;  // its bits: those of the sum exceed them by that number
@@ -49,15 +51,11 @@ RECENGINE_INLINE float largest_lane(vec values) {
   return one > other ? one : other;
 }
 
-struct Coded {
-  float scale, norm, error, sum;  // sum of the codes: exact, being below 2^24
-};
-
-// Codes of at most `limit`: store_codes(k, groups) takes those of x[k], ...
-template <class StoreCodes>
-RECENGINE_INLINE Coded encode(const float* x, std::size_t n, float largest, float limit, StoreCodes store_codes) {
-  const float scale = largest < kTiny ? 0.0f : largest / limit;
-  const vec inverse = splat(largest < kTiny ? 0.0f : limit / largest);
+// Codes of at most `limit`, into `codes`; `sum` is theirs, exact, being below 2^24.
+RECENGINE_INLINE VectorCode encode(const float* x, std::size_t n, float largest, float limit, signed char* codes,
+                                   int* sum) {
+  const bool tiny = largest < kTiny;
+  const vec inverse = splat(tiny ? 0.0f : limit / largest);
   vec sums[4] = {};  // of squares, of squares of what rounding took, of codes
   for (std::size_t k = 0; k < n; k += kLanes) {
     const vec t = load_vector(x + k) * inverse;
@@ -69,43 +67,49 @@ RECENGINE_INLINE Coded encode(const float* x, std::size_t n, float largest, floa
     sums[2] += code;
     int groups[kLanes / kGroup];
     pack(reinterpret_cast<ints>(shifted) - kWholeBits, groups);
-    store_codes(k, groups);
+    __builtin_memcpy(codes + k, groups, sizeof(groups));
   }
   const quad folded = fold4(sums);
   const quad roots = square_root(quad{folded[0], folded[1], static_cast<float>(n), 0});
   const float up = 1 + static_cast<float>(n + 16) * 0x1p-24f;
-  if (largest < kTiny) {
-    const float bound = largest > 0 ? largest * roots[2] * up + kSmallestNormal : 0.0f;
-    return {0, bound, bound, 0};
+  *sum = static_cast<int>(folded[2]);
+  if (tiny) {
+    const float norm = largest > 0 ? largest * roots[2] * up + kSmallestNormal : 0.0f;
+    const float length = largest > 0 ? 0.125f * roots[2] * up : 0.0f;
+    return {largest > 0 ? kTinyScale : 0.0f, norm, length, length};
   }
-  return {scale, scale * roots[0] * up, scale * (roots[1] + 0x1p-15f * roots[2]) * up, folded[2]};
+  const float scale = largest / limit;
+  return {scale, scale * roots[0] * up, roots[0] * up, (roots[1] + 0x1p-15f * roots[2]) * up};
 }
 
-void encode_row(const float* row, std::size_t n, unsigned char* block, std::size_t lane, RowCode* code) {
+void encode_row(const float* row, std::size_t n, float bias, unsigned char* block, std::size_t lane, VectorCode* code) {
   float* const x = static_cast<float*>(__builtin_alloca_with_align(n * sizeof(float), 8 * kBytes));
+  signed char* const codes = static_cast<signed char*>(__builtin_alloca(n));
   vec largest = {};
   for (std::size_t k = 0; k < n; k += kLanes) {
     const vec values = load_row(row + k);
     largest = larger_magnitude(largest, values);
     store_vector(x + k, values);
   }
-  unsigned char* const bytes_of_lane = block + lane * kGroup;
-  const Coded coded =
-      encode(x, n, largest_lane(largest), 127, [bytes_of_lane](std::size_t k, const int (&groups)[kLanes / kGroup]) {
-        constexpr int kPlus128 = static_cast<int>(0x80808080);  // to each byte
-        for (std::size_t g = 0; g < kLanes / kGroup; ++g) {
-          store_group(bytes_of_lane + k * kBlockRows + g * kGroupBytes, groups[g] ^ kPlus128);
-        }
-      });
-  *code = {coded.scale, coded.norm, coded.error};
+  int sum;
+  *code = encode(x, n, largest_lane(largest), kRowSpan, codes, &sum);
+  constexpr int kLow = 0x0f0f0f0f, kPlus8 = static_cast<int>(0x88888888);  // to each half, of four bits
+  for (std::size_t d = 0; d < n; d += 2 * kGroup) {
+    int low, high;
+    __builtin_memcpy(&low, codes + d, kGroup);
+    __builtin_memcpy(&high, codes + d + kGroup, kGroup);
+    const int both = (low & kLow) | static_cast<int>(static_cast<unsigned>(high & kLow) << 4);
+    store_group(block + d / 2 * kBlockRows + lane * kGroup, both ^ kPlus8);
+  }
+  float* const scales = reinterpret_cast<float*>(block + n / 2 * kBlockRows);
+  store_bias(scales + lane, code->scale);
+  store_bias(scales + kBlockRows + lane, bias);
 }
 
-void encode_query(const float* x, std::size_t n, signed char* codes, QueryCode* code) {
+int encode_query(const float* x, std::size_t n, signed char* codes, VectorCode* code) {
   vec largest = {};
   for (std::size_t k = 0; k < n; k += kLanes) largest = larger_magnitude(largest, load_vector(x + k));
-  const Coded coded =
-      encode(x, n, largest_lane(largest), kQueryLimit, [codes](std::size_t k, const int (&groups)[kLanes / kGroup]) {
-        __builtin_memcpy(codes + k, groups, sizeof(groups));
-      });
-  *code = {coded.scale, coded.norm, coded.error, 128 * static_cast<int>(coded.sum)};
+  int sum;
+  *code = encode(x, n, largest_lane(largest), kQueryLimit, codes, &sum);
+  return (kRowLimit + 1) * sum;
 }

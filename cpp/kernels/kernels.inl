@@ -27,7 +27,6 @@ constexpr float kNoBias = -0.0f;  // adding it changes no score, not even -0
 using vec [[gnu::vector_size(kBytes), gnu::may_alias]] = float;
 using ints [[gnu::vector_size(kBytes), gnu::may_alias]] = int;
 using quad [[gnu::vector_size(16), gnu::may_alias]] = float;
-using unaligned_vec [[gnu::vector_size(kBytes), gnu::may_alias, gnu::aligned(alignof(float))]] = float;
 using unaligned_quad [[gnu::vector_size(16), gnu::may_alias, gnu::aligned(alignof(float))]] = float;
 
 #include "kernels/row_access.inl"
@@ -305,6 +304,7 @@ const Kernels kernels = {
     log2_add,           learn_pairs,
     encode_row,         encode_query,
     dot_codes,          screen,
+    screen_many,
 };
 
 }  // namespace RECENGINE_ISA

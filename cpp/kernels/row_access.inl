@@ -6,9 +6,8 @@
 // that, gets relaxed atomics, so that it still reports every other race. The same goes for halves.
 //
 // Codes are stored and, under ThreadSanitizer, loaded by four bytes: load_codes takes kBytes of them, aligned.
-// load_scalars takes floats of kLanes rows, of no more than a float's alignment.
 
-using code_group [[gnu::may_alias]] = int;  // four codes of a row
+using code_group [[gnu::may_alias]] = int;  // eight codes of a row
 using halves [[gnu::vector_size(kLanes * sizeof(Half)), gnu::may_alias]] = unsigned short;
 
 #ifdef RECENGINE_ATOMIC_ROWS
@@ -59,8 +58,6 @@ inline quad load_biases(const float* bias) {
   return quad{load_bias(bias), load_bias(bias + 1), load_bias(bias + 2), load_bias(bias + 3)};
 }
 
-inline vec load_scalars(const float* values) { return load_row(values); }
-
 inline ints load_codes(const unsigned char* bytes) {
   ints value;
   for (std::size_t i = 0; i < kLanes; ++i) {
@@ -93,10 +90,6 @@ inline void store_group(unsigned char* bytes, int group) {
 
 [[gnu::always_inline]] inline quad load_biases(const float* bias) {
   return *reinterpret_cast<const volatile unaligned_quad*>(bias);
-}
-
-[[gnu::always_inline]] inline vec load_scalars(const float* values) {
-  return *reinterpret_cast<const volatile unaligned_vec*>(values);
 }
 
 [[gnu::always_inline]] inline ints load_codes(const unsigned char* bytes) {

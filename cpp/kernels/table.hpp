@@ -47,27 +47,35 @@ struct PairStep {
 
 inline constexpr std::size_t kMaxPairs = 4;
 
-// int8 codes of rows: 16 rows a block, interleaved. For each group of four dimensions four bytes of row 0, four of
-// row 1, and so on: 64 bytes a group, 16 * n bytes a block, blocks 64-byte aligned. A byte is 128 + round(x / scale),
-// within 128 +- 127.
+// 4-bit codes of rows, 16 rows a block, interleaved. For each eight dimensions 64 bytes, four of row 0, four of row 1,
+// and so on: the low halves of a row's four bytes are the first four dimensions, the high halves the others. Each half
+// is 8 + round(x / scale), within 8 +- 7. Behind the codes come the scales of the 16 rows and their biases. Blocks are
+// 64-byte aligned.
+//
+// Four bits are enough: for 64 dimensions the error is a tenth of the row's length, and few rows score so close to the
+// best. What counts is that a scan reads half as much as it would of bytes.
 inline constexpr std::size_t kBlockRows = 16;
-inline constexpr int kQueryLimit = 63;  // of a query's codes: two products, 2 * 255 * 63, fit 16 bits
+inline constexpr int kRowLimit = 7;      // of a row's codes
+inline constexpr int kQueryLimit = 127;  // of a query's codes: eight products, 8 * 15 * 127, fit 16 bits
+constexpr std::size_t block_bytes(std::size_t n) { return kBlockRows * (n / 2 + 2 * sizeof(float)); }
 
-// Rounded up, so that bounds made of them hold: norm >= |x|, error >= |x - scale * (byte - 128)|. Infinite where no
-// float is as large. The scale is max|x| / 127, and 0 for a zero row, whose norm and error are 0, and for rows with no
-// coordinate above 2^-100, whose error is their norm.
-struct RowCode {
+// What the code of a row or a query says of it, rounded up so that bounds made of it hold:
+//   |x| <= norm, |x| <= scale * length, |x - scale * code| <= scale * error.
+// The scale is max|x| / 7.4375 for a row (which rounds to 7) and max|x| / 127 for a query, and 0 for zero. For vectors
+// with no coordinate above 2^-100, whose code is zero, it is 2^-97. The norm is infinite where no float is as large.
+struct VectorCode {
   float scale;
   float norm;
+  float length;
   float error;
 };
 
-// The same of a query, whose codes are round(x / scale), scale = max|x| / kQueryLimit. correction = 128 * their sum.
-struct QueryCode {
+// A query to screen rows by: its codes, their scale, what is added to a product (see screen), and the limit.
+struct Screening {
+  const signed char* codes;
   float scale;
-  float norm;
-  float error;
-  int correction;
+  int offset;
+  float limit;
 };
 
 // Live rows of floats, or of halves. A half is converted exactly, so that scores over halves are, bit for bit, those
@@ -144,29 +152,33 @@ struct Kernels : RowKernels<float> {
   // Bit g of the result: pair g was left alone, its numbers being so large that a step could overflow.
   unsigned (*learn_pairs)(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n);
 
-  // Codes a live row into lane `lane` of a live block. Each coordinate is read once: whatever others write meanwhile,
-  // the code is that of the values that were read. The bytes go in by fours, one after the other.
+  // Codes a live row into lane `lane` of a live block, with its bias. Each coordinate is read once: whatever others
+  // write meanwhile, the code is that of the values that were read. The bytes go in by fours, one after the other.
   // REQUIRES: finite coordinates, here and in encode_query; n at most 2^16.
-  void (*encode_row)(const float* row, std::size_t n, unsigned char* block, std::size_t lane, RowCode* code);
+  void (*encode_row)(const float* row, std::size_t n, float bias, unsigned char* block, std::size_t lane,
+                     VectorCode* code);
 
-  // Codes a private vector.
-  void (*encode_query)(const float* x, std::size_t n, signed char* codes, QueryCode* code);
+  // Codes a private vector: codes[d] = round(x[d] / scale). Returns 8 * their sum.
+  int (*encode_query)(const float* x, std::size_t n, signed char* codes, VectorCode* code);
 
-  // out[16 * b + r] = sum over d of (byte - 128) * codes[d] for row r of live block b < count: exact, the same integers
-  // on every instruction set. `correction` is encode_query's.
-  // REQUIRES: codes within +-kQueryLimit, here and in screen.
-  void (*dot_codes)(const unsigned char* blocks, std::size_t count, std::size_t n, const signed char* codes,
-                    int correction, int* out);
+  // out[16 * b + r] = offset + sum over d of half[d] * codes[d] for row r of live block b < count. With minus what
+  // encode_query returned for the offset, that is the product of the codes. Exact, the same integers on every
+  // instruction set. REQUIRES: codes within +-kQueryLimit, here and in the screens.
+  void (*dot_codes)(const unsigned char* blocks, std::size_t count, std::size_t n, const signed char* codes, int offset,
+                    int* out);
 
-  // The scan. Bit r of hits[b] says whether
-  //   dot * (scales[16 * b + r] * query_scale) + biases[16 * b + r] >= limits[b]
-  // in floats, or whether either side is a NaN. Returns whether there is any hit. The left side is within
-  // 2^-22 |product| + 2^-23 |sum| + 2^-96 of its exact value (an integer beyond 2^24 is rounded too), unless something
-  // overflows: the caller's limits leave room for that. Blocks, scales and biases are live; the latter two need no more
-  // than a float's alignment.
-  bool (*screen)(const unsigned char* blocks, std::size_t count, std::size_t n, const signed char* codes,
-                 int correction, float query_scale, const float* scales, const float* biases, const float* limits,
+  // The scan. Bit r of hits[b] says whether, with `dot` as dot_codes would have it,
+  //   dot * (scale of row r of block b * query.scale) + its bias >= query.limit
+  // in floats, or whether either side is a NaN. The left side is within 2^-22 |product| + 2^-23 |sum| + 2^-96 of its
+  // exact value (an integer beyond 2^24 is rounded too), unless something overflows or a product of scales is
+  // subnormal: the caller's limits leave room for that. Blocks are live. Returns whether there is any hit.
+  bool (*screen)(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
                  unsigned short* hits);
+
+  // The same for up to 32 queries, each block being loaded but once for some of them: hits[q * count + b]. Bit q of the
+  // result says whether query q has any hit.
+  unsigned (*screen_many)(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening* queries,
+                          std::size_t num_queries, unsigned short* hits);
 };
 
 // Each defined by the translation unit of its name; neon by baseline.cpp, whose source it is, in place of baseline.

@@ -1,6 +1,6 @@
 // CellIndex: bounded cells over live rows. Exact top-k by inner product that skips what cannot reach the ranking.
 //
-// A query visits cells in order of promise, screens their int8 codes, scores what may enter the ranking from the live
+// A query visits cells in order of promise, screens their 4-bit codes, scores what may enter the ranking from the live
 // rows in fp32, and skips cells and blocks whose bound is below the k-th score. On a quiet table the result is the fp32
 // ranking, bit for bit (certified), however far the rows have drifted since the cells were built.
 //
@@ -60,6 +60,11 @@ class CellIndex {
   // The best of the selection into `top`. With `max_clusters` no more clusters are visited than that, and the result is
   // certified only if no other could have changed it. REQUIRES: this thread is pinned.
   SearchReport search(const float* query, const Selection& selection, std::size_t max_clusters, TopK<float>& top);
+
+  // The same for up to kTogether queries (stride floats each, one after another), which look at clusters together; the
+  // same rankings, bit for bit. REQUIRES: this thread is pinned.
+  static constexpr std::size_t kTogether = 16;
+  void search_many(const float* queries, std::span<const Selection> selections, TopK<float>* tops);
 
   // The same by the codes of all rows, without bounds of clusters.
   SearchReport scan(const float* query, const Selection& selection, TopK<float>& top);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <deque>
 #include <utility>
 
 #include "kernels/relaxed.hpp"
@@ -14,51 +15,73 @@ namespace {
 
 constexpr std::size_t kGroup = 16;           // blocks screened with one threshold
 constexpr std::size_t kEarly = 1024;         // rows screened while the threshold still rises fast
+constexpr std::size_t kHits = 16;            // rows scored together
 constexpr std::size_t kPromising = 12;       // clusters visited by promise before the others are looked through
+constexpr std::size_t kPromisingAlone = 4;   // the same of each of several queries
 constexpr std::size_t kAhead = 2;            // cells between fetching and visiting one
 constexpr std::size_t kCellsPerCheck = 256;  // between two looks at the interrupt
 
 }  // namespace
 
-// One query on its way through a directory. It takes the thread's scratch memory and gives it back at the end: a signal
-// handler that asks for a ranking in the middle of another finds none, and makes its own.
+// One query on its way through a directory. It takes scratch memory of the thread's and gives it back at the end: a
+// signal handler that asks for a ranking in the middle of another finds none, or some that nobody uses.
 struct CellIndex::Search {
   struct Scratch {
     AlignedFloats dots, bounds, promises;
     std::vector<signed char> codes;
     std::vector<Row> pending;
     std::vector<Row> order;  // cells
+    std::vector<Row> hits;   // rows that may enter the ranking, and were asked for
   };
-  static Scratch& scratch() {
-    thread_local Scratch memory;
+  static std::vector<Scratch>& pool() {
+    thread_local std::vector<Scratch> unused;
+    return unused;
+  }
+  static Scratch take_scratch() {
+    pool().reserve(kTogether);
+    if (pool().empty()) return {};
+    Scratch memory = std::move(pool().back());
+    pool().pop_back();
     return memory;
   }
 
   const CellIndex& index;
-  Scratch memory = std::move(scratch());
+  Scratch memory = take_scratch();
   const Directory& directory;
   const float* query;
   const Selection& selection;
   const Selection rest = selection.without_filter();
   TopK<float>& top;
   SearchReport report{};
-  QueryCode code{};
-  float slack = 0;  // times |x|: what rounding may add
+  VectorCode code{};
+  int correction = 0;
+  float rounding = 0;  // times |q| |x|: what may be added by it
   float bias_slack = 0;
 
   Search(const CellIndex& its_index, const float* its_query, const Selection& its_selection, TopK<float>& its_top)
       : index(its_index), directory(take_pending()), query(its_query), selection(its_selection), top(its_top) {
-    const std::size_t n = index.items_.stride();
-    memory.codes.resize(n);
-    active_kernels().encode_query(query, n, memory.codes.data(), &code);
-    // Of the fp32 score, n terms, and of the integer one, a few: n 2^-24 |q| |x| at most.
-    slack = static_cast<float>(n + 32) * 0x1p-23f * code.norm;
-    bias_slack = index.largest_bias_.load(std::memory_order_relaxed) * 0x1p-20f + 0x1p-90f;  // the latter: underflow
+    encode();
   }
-
-  ~Search() { scratch() = std::move(memory); }
+  // A query that goes along with another.
+  Search(const Search& first, const float* its_query, const Selection& its_selection, TopK<float>& its_top)
+      : index(first.index), directory(first.directory), query(its_query), selection(its_selection), top(its_top) {
+    memory.pending = first.memory.pending;
+    encode();
+  }
+  ~Search() {
+    if (pool().size() < pool().capacity()) pool().push_back(std::move(memory));
+  }
   Search(const Search&) = delete;
   Search& operator=(const Search&) = delete;
+
+  void encode() {
+    const std::size_t n = index.items_.stride();
+    memory.codes.resize(n);
+    correction = active_kernels().encode_query(query, n, memory.codes.data(), &code);
+    // Of the fp32 score, n terms, and of the screened one, a few: n 2^-24 at most.
+    rounding = static_cast<float>(n + 32) * 0x1p-23f;
+    bias_slack = index.largest_bias_.load(std::memory_order_relaxed) * 0x1p-20f + 0x1p-90f;  // the latter: underflow
+  }
 
   // The rows that are pending, and only then the directory (invariant 3).
   const Directory& take_pending() {
@@ -70,71 +93,98 @@ struct CellIndex::Search {
     return *index.directory();
   }
 
-  void score(Row row) {
+  // Scores the rows that were hit, several at a time.
+  void score_hits() {
     const EmbeddingTable& items = index.items_;
-    if (selection.filter != nullptr && !selection.filter->admits(row)) return;  // cheaper than the row
-    ++report.scored;
-    const float value = items.rows.dot(query, row) + load_relaxed(&items.bias[row]);
-    if (value >= top.threshold() && rest.admits(row)) top.push(value, row);
+    std::array<float, kHits> scores;
+    report.scored += memory.hits.size();
+    for (std::size_t first = 0; first < memory.hits.size(); first += kHits) {
+      const auto rows = std::span<const Row>(memory.hits).subspan(first, std::min(kHits, memory.hits.size() - first));
+      items.rows.gather_dot(query, rows, scores.data());
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        const float value = scores[i] + load_relaxed(&items.bias[rows[i]]);
+        if (value >= top.threshold() && rest.admits(rows[i])) top.push(value, rows[i]);
+      }
+    }
+    memory.hits.clear();
+  }
+
+  // A row to score, soon. The filter is cheaper than the row.
+  void hit(Row row) {
+    const EmbeddingTable& items = index.items_;
+    if (!items.is_live(row) || (selection.filter != nullptr && !selection.filter->admits(row))) return;
+    items.rows.prefetch(row);
+    __builtin_prefetch(&items.bias[row]);
+    memory.hits.push_back(row);
   }
 
   void score_pending() {
     report.pending = memory.pending.size();
     for (const Row row : memory.pending) {
-      if (index.items_.is_live(row)) score(row);
+      hit(row);
+      if (memory.hits.size() == kHits) score_hits();
     }
+    score_hits();
   }
 
   bool is_pending(Row row) const {
     return !memory.pending.empty() && std::binary_search(memory.pending.begin(), memory.pending.end(), row);
   }
 
+  // How many blocks from this one on to screen with one threshold: few until it has risen; and of a cell, only what it
+  // leaves. Rows behind those are no longer than they.
+  std::size_t blocks_from(const Cell& cell, std::size_t first, std::size_t blocks, float most_bias) const {
+    const float reach = code.norm * (1 + 2.1f * rounding);
+    const std::size_t most = std::min(report.screened < kEarly ? kGroup / 4 : kGroup, blocks - first);
+    const float threshold = top.threshold();
+    const auto falls_short = [&](std::size_t b) {
+      return cell.block_norm(b) * reach + most_bias + bias_slack < threshold;  // not for a NaN
+    };
+    if (!falls_short(first + most - 1)) return most;
+    std::size_t count = 0;
+    while (count < most && !falls_short(first + count)) ++count;
+    return count;
+  }
+
+  // With q = s (c + r) for the query's scale and codes and x = t (d + e) for a row's, <q, x> = s t (<c, d> + <q / s, e>
+  // + <r, d>): the offset is at least what the latter two can be. REQUIRES: within a read of the cell.
+  Screening screening(const Cell& cell, std::size_t first) const {
+    constexpr float kLargest = 1e38f;  // scores below it, and what they are sums of, are finite
+    const float length = cell.length(), error = cell.error();
+    const float beyond = error * code.length + (length + error) * (code.error + rounding * code.length);
+    const bool finite = code.norm * cell.block_norm(first) < kLargest;  // not for a NaN
+    return {memory.codes.data(), code.scale, static_cast<int>(beyond * (1 + 0x1p-20f)) + 1 - correction,
+            finite ? top.threshold() - bias_slack : -INFINITY};
+  }
+
   void visit(const Cell& cell, float most_bias) {
-    const std::size_t blocks = (cell.size() + kBlockRows - 1) / kBlockRows;
-    const float reach = code.norm + 2.1f * slack;  // an error is at most about as long as its row
+    const std::size_t blocks = cell.blocks();
     for (std::size_t first = 0, count = 0; first < blocks; first += count) {
-      // Small groups until the threshold has risen; of a cell, only what it leaves: rows behind are no longer than
-      // these.
-      const std::size_t most = std::min(report.screened < kEarly ? kGroup / 4 : kGroup, blocks - first);
-      const float threshold = top.threshold();
-      for (count = 0; count < most; ++count) {
-        if (cell.block_norm(first + count) * reach + most_bias + bias_slack < threshold) break;  // not for a NaN
-      }
+      count = blocks_from(cell, first, blocks, most_bias);
       if (count == 0) return;
-      visit_group(cell, first, count);
+      const std::uint32_t start = cell.lock().begin_read();
+      cell.prefetch_rows(first, count);
+      std::array<unsigned short, kGroup> hits;
+      bool any =
+          active_kernels().screen(cell.block(first), count, index.items_.stride(), screening(cell, first), hits.data());
+      if (!cell.lock().unchanged(start)) {  // written while we looked: none of it counts
+        hits.fill(0xFFFF);
+        any = true;
+      }
+      report.screened += count * kBlockRows;
+      if (any) take_hits(cell, first, {hits.data(), count});
     }
   }
 
-  void visit_group(const Cell& cell, std::size_t first, std::size_t count) {
-    const std::uint32_t start = cell.lock().begin_read();
-    std::array<float, kGroup> limits;
-    std::array<unsigned short, kGroup> hits{};
-    const float threshold = top.threshold();
-    for (std::size_t b = 0; b < count; ++b) {
-      const float norm = cell.block_norm(first + b), error = cell.block_error(first + b);
-      const float length = norm + error;
-      // What a row's score can have over its coded one.
-      const float beyond = code.error * length + code.norm * error + slack * length + bias_slack;
-      limits[b] = threshold - beyond;
-    }
-    report.screened += count * kBlockRows;
-    active_kernels().screen(cell.block(first), count, index.items_.stride(), memory.codes.data(), code.correction,
-                            code.scale, cell.scales(first), cell.biases(first), limits.data(), hits.data());
-    // Written while we looked: none of it counts.
-    if (!cell.lock().unchanged(start)) hits.fill(0xFFFF);
-    std::array<Row, kGroup * kBlockRows> rows;
-    std::size_t size = 0;
-    for (std::size_t b = 0; b < count; ++b) {
+  void take_hits(const Cell& cell, std::size_t first, std::span<const unsigned short> hits) {
+    for (std::size_t b = 0; b < hits.size(); ++b) {
       for (unsigned left = hits[b]; left != 0; left &= left - 1) {
         const Row row = cell.row((first + b) * kBlockRows + static_cast<std::size_t>(std::countr_zero(left)));
-        if (row == kNoRow) continue;
-        index.items_.rows.prefetch(row);
-        rows[size++] = row;
+        if (row != kNoRow && !is_pending(row)) hit(row);
       }
     }
-    for (std::size_t i = 0; i < size; ++i) {
-      if (index.items_.is_live(rows[i]) && !is_pending(rows[i])) score(rows[i]);
-    }
+    // At once while the threshold rises fast; later they may wait for what was asked for to arrive.
+    if (report.screened < kEarly || memory.hits.size() >= kHits) score_hits();
   }
 
   static constexpr float kDone = -INFINITY;  // the bound of a cell that was visited, or is empty
@@ -158,17 +208,24 @@ struct CellIndex::Search {
     if (report.visited % kCellsPerCheck == 0) check_interrupt();
   }
 
-  // Clusters that may hold the threshold's rows first: the most promising, in order; then all that promise to reach it;
-  // then all that can. (Sorting them all takes longer than visiting some in vain.)
-  void visit_clusters(std::size_t most) {
+  // Clusters that may hold the threshold's rows: the most promising, in order. (Sorting them all takes longer than
+  // visiting some in vain.)
+  void visit_promising(std::size_t most) {
     const std::size_t clusters = directory.num_centres();
-    TopK<float> promising(most == kAllCells ? kPromising : std::min(most, clusters));
+    TopK<float> promising(std::min(most, clusters));
     for (std::size_t j = 0; j < clusters; ++j) {
       if (memory.promises[j] >= promising.threshold()) promising.push(memory.promises[j], static_cast<Row>(j));
     }
     memory.order.clear();
     for (const auto& [promise, j] : promising.take_sorted()) memory.order.push_back(j);
     visit_in_order();
+    score_hits();
+  }
+
+  // Then all that promise to reach the threshold; then all that can. With `may_visit` unset it only says whether any
+  // can.
+  void visit_others(bool may_visit) {
+    const std::size_t clusters = directory.num_centres();
     const float threshold = top.threshold();
     memory.order.resize(clusters);
     std::size_t size = 0;
@@ -177,7 +234,7 @@ struct CellIndex::Search {
       size += reaches(j) ? 1 : 0;
     }
     memory.order.resize(size);
-    if (most != kAllCells && size > 0) {
+    if (!may_visit && size > 0) {
       report.certified = false;
       return;
     }
@@ -199,21 +256,68 @@ struct CellIndex::Search {
       visit(*directory.cell(j), directory.bounds(j).bias);
       if (j % kCellsPerCheck == 0) check_interrupt();
     }
+    score_hits();
   }
 
-  void run(std::size_t most) {
+  void begin() {
     score_pending();
-    const std::size_t cells = directory.num_cells(), clusters = directory.num_centres();
-    report.cells = clusters;
-    const std::size_t room = Directory::padded(cells);
+    report.cells = directory.num_centres();
+    const std::size_t room = Directory::padded(directory.num_cells());
     memory.dots.resize(room);
     memory.bounds.resize(room);
     memory.promises.resize(room);
     directory.bound(query, code.norm, memory.dots.data(), memory.bounds.data(), memory.promises.data());
-    visit_clusters(most);
-    for (std::size_t j = clusters; j < cells; ++j) {
+  }
+
+  void run(std::size_t most) {
+    begin();
+    visit_promising(most == kAllCells ? kPromising : most);
+    visit_others(most == kAllCells);
+    for (std::size_t j = directory.num_centres(); j < directory.num_cells(); ++j) {
       if (reaches(j)) visit(*directory.cell(j), directory.bounds(j).bias);
       if (j % kCellsPerCheck == 0) check_interrupt();
+    }
+    score_hits();
+  }
+
+  // A cell for those of several queries that it reaches. `hits` has room for kGroup blocks of each.
+  static void visit_together(std::deque<Search>& searches, std::size_t j, unsigned short* hits) {
+    const Directory& directory = searches[0].directory;
+    const Cell& cell = *directory.cell(j);
+    const float most_bias = directory.bounds(j).bias;
+    const std::size_t blocks = cell.blocks();
+    std::array<Search*, kTogether> reached;
+    std::size_t size = 0;
+    for (Search& search : searches) {
+      if (!search.reaches(j)) continue;
+      reached[size++] = &search;
+      ++search.report.visited;
+    }
+    for (std::size_t first = 0, count = 0; first < blocks; first += count) {
+      std::array<Screening, kTogether> screenings;
+      const std::uint32_t start = cell.lock().begin_read();
+      std::size_t left = 0;
+      count = 0;
+      for (std::size_t i = 0; i < size; ++i) {
+        const std::size_t mine = reached[i]->blocks_from(cell, first, blocks, most_bias);
+        if (mine == 0) continue;
+        count = std::max(count, mine);
+        screenings[left] = reached[i]->screening(cell, first);
+        reached[left++] = reached[i];
+      }
+      size = left;
+      if (size == 0) return;
+      cell.prefetch_rows(first, count);
+      unsigned any = active_kernels().screen_many(cell.block(first), count, directory.centres().stride,
+                                                  screenings.data(), size, hits);
+      if (!cell.lock().unchanged(start)) {
+        std::fill_n(hits, size * count, static_cast<unsigned short>(0xFFFF));
+        any = ~0u;
+      }
+      for (std::size_t i = 0; i < size; ++i) {
+        reached[i]->report.screened += count * kBlockRows;
+        if ((any >> i & 1) != 0) reached[i]->take_hits(cell, first, {hits + i * count, count});
+      }
     }
   }
 };
@@ -231,6 +335,31 @@ SearchReport CellIndex::search(const float* query, const Selection& selection, s
   Search search(*this, query, selection, top);
   search.run(max_clusters);
   return search.report;
+}
+
+void CellIndex::search_many(const float* queries, std::span<const Selection> selections, TopK<float>* tops) {
+  if (selections.empty()) return;
+  follow_many();
+  // Each by itself while its threshold rises, then all together.
+  std::deque<Search> searches;
+  for (std::size_t q = 0; q < selections.size(); ++q) {
+    const float* const query = queries + q * items_.stride();
+    if (q == 0) {
+      searches.emplace_back(*this, query, selections[q], tops[q]);
+    } else {
+      searches.emplace_back(searches.front(), query, selections[q], tops[q]);
+    }
+    searches.back().begin();
+    searches.back().visit_promising(kPromisingAlone);
+  }
+  const std::size_t cells = searches.front().directory.num_cells();
+  std::array<unsigned short, kTogether * kGroup> hits;
+  for (std::size_t j = 0; j < cells; ++j) {
+    if (j + 1 < cells) searches.front().directory.cell(j + 1)->prefetch();
+    Search::visit_together(searches, j, hits.data());
+    if (j % kCellsPerCheck == 0) check_interrupt();
+  }
+  for (Search& search : searches) search.score_hits();
 }
 
 }  // namespace recengine

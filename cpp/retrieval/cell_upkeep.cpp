@@ -103,7 +103,7 @@ CellIndex::Built CellIndex::build(std::shared_ptr<const Centres> centres, std::v
       for (const auto& [negated, row] : order) {
         const float bias = load_relaxed(&items_.bias[row]);
         items_.rows.load(row, values.data());
-        const RowCode code = cell->append(row, values.data(), bias);
+        const VectorCode code = cell->append(row, values.data(), bias);
         const float distance =
             safe_distance(values.data(), code.norm, built.centres->row(j), built.centres->norms[j], n);
         bounds.radius = std::max(bounds.radius, distance);

@@ -110,6 +110,16 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
   return report;
 }
 
+static_assert(kBatch <= CellIndex::kTogether);
+
+void Retriever::search_many(Way way, const float* queries, std::span<const Selection> selections, TopK<float>* tops) {
+  if (way == Way::kCells) {
+    cells_.search_many(queries, selections, tops);
+  } else {
+    scan_flat_batch(items_, queries, selections.size(), selections.data(), tops);
+  }
+}
+
 // Built by whoever asks first; the others wait for it.
 Graph& Retriever::graph() {
   // Acquire: the graph is complete.

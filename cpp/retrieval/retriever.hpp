@@ -1,6 +1,6 @@
 // Retriever: one entrance to the ways of finding the best items, and the planner that chooses between them.
 //
-//   flat    every row: in fp32 where they are few, else by int8 codes and then in fp32. Certified.
+//   flat    every row: in fp32 where they are few, else by 4-bit codes and then in fp32. Certified.
 //   gather  only the rows that a filter or a list of candidates leaves. Certified.
 //   cells   bounded cells (cell_index.hpp). Certified, unless their number is capped.
 //   graph   a navigable graph (graph.hpp). Never certified; built when it is first asked for.
@@ -45,6 +45,10 @@ class Retriever {
   // The best of the selection, or of `among`, into `top`.
   RetrievalReport search(const float* query, const Selection& selection, const std::vector<Row>* among,
                          const RetrievalOptions& options, TopK<float>& top);
+
+  // The same for up to kBatch queries (stride floats each, one after another) where `choose` says cells
+  // or flat, certified; each ranking is bit for bit that of `search`. REQUIRES: the selections have the same filter.
+  void search_many(Way way, const float* queries, std::span<const Selection> selections, TopK<float>* tops);
 
   // The way a query would go. REQUIRES: this thread is pinned.
   Way choose(const Selection& selection, const std::vector<Row>* among, const RetrievalOptions& options) const;

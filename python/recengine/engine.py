@@ -383,7 +383,7 @@ class Engine:
         -------
         dict
             ``retrieval``: the way taken ("flat", "gather", "cells" or "graph"); ``certified``; ``cells`` there are and
-            ``cells_visited``; rows whose int8 codes were ``rows_screened``, whose vectors were ``rows_scored``, and
+            ``cells_visited``; rows whose codes were ``rows_screened``, whose vectors were ``rows_scored``, and
             those not coded yet, ``rows_pending``; microseconds for the user's vector, ``compose_us``, and for the
             items, ``retrieve_us``.
 

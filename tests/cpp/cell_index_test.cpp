@@ -91,6 +91,28 @@ class Fixture {
     return report;
   }
 
+  // Many queries at once, against one after the other.
+  void check_many(std::size_t count, std::size_t k, const Selection& selection = {}) {
+    const auto pin = domain.pin_reader();
+    AlignedFloats queries(count * items.stride());
+    for (std::size_t q = 0; q < count; ++q) {
+      const AlignedFloats query = draw();
+      std::copy(query.begin(), query.end(), queries.begin() + static_cast<std::ptrdiff_t>(q * items.stride()));
+    }
+    const std::vector<Selection> selections(count, selection);
+    std::vector<TopK<float>> found(count, TopK<float>(k));
+    index.search_many(queries.data(), selections, found.data());
+    for (std::size_t q = 0; q < count; ++q) {
+      TopK<float> exact(k);
+      scan_flat(items, queries.data() + q * items.stride(), selection, exact);
+      const auto expected = exact.take_sorted(), result = found[q].take_sorted();
+      CHECK(expected.size() == result.size());
+      for (std::size_t i = 0; i < result.size(); ++i) {
+        CHECK(result[i].row == expected[i].row && result[i].score == expected[i].score);
+      }
+    }
+  }
+
   bool with_biases = true;
   EpochDomain domain;
   EmbeddingTable items;
@@ -118,6 +140,7 @@ void equals_the_scan() {
         for (int query = 0; query < 10; ++query) table.check(10);
         table.check(1);
         table.check(8000);
+        for (const std::size_t together : {0u, 1u, 5u, 16u}) table.check_many(together, 10);
       }
     }
   }
@@ -145,6 +168,7 @@ void stays_exact_through_change() {
         }
       }
       for (int query = 0; query < 5; ++query) table.check(20);
+      table.check_many(16, 20);
       if (round % 7 == 6) table.maintain();
     }
   }
@@ -242,7 +266,11 @@ void stress(Storage storage, int rounds) {
       for (float& value : query) value = static_cast<float>(random() % 100) - 50;
       const auto pin = table.domain.pin_reader();
       TopK<float> top(20);
-      table.index.search(query.data(), {}, CellIndex::kAllCells, top);
+      if (random() % 2 == 0) {
+        table.index.search(query.data(), {}, CellIndex::kAllCells, top);
+      } else {
+        table.index.search_many(query.data(), std::vector<Selection>(1), &top);
+      }
       auto best = top.take_sorted();
       std::sort(best.begin(), best.end(), [](const auto& a, const auto& b) { return a.row < b.row; });
       for (std::size_t i = 1; i < best.size(); ++i) CHECK(best[i - 1].row != best[i].row);
@@ -257,6 +285,7 @@ void stress(Storage storage, int rounds) {
   for (int query = 0; query < 50; ++query) table.check(10);
   table.maintain();
   for (int query = 0; query < 50; ++query) table.check(10);
+  table.check_many(16, 10);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// int8 codes on every instruction set of the machine, against loops in integers and float64: what coding promises of
+// 4-bit codes on every instruction set of the machine, against loops in integers and float64: what coding promises of
 // its bounds, inner products that are the same integers everywhere, the scan, and threads that code rows which others
 // step while others screen them (for ThreadSanitizer).
 #include <algorithm>
@@ -15,7 +15,6 @@
 
 #include "check.hpp"
 #include "kernels/kernels.hpp"
-#include "kernels/relaxed.hpp"
 
 using namespace recengine;
 
@@ -95,40 +94,51 @@ std::vector<double> widened(const Floats& x) { return {x.data(), x.data() + x.si
 
 // ---- coding ----
 
-// What both kinds of codes promise. `codes` within +-limit.
-void check_codes(const Floats& x, const std::vector<int>& codes, int limit, float scale, float norm, float error) {
+// What both kinds of codes promise: within +-limit, the largest coordinate becoming `span`.
+void check_codes(const Floats& x, const std::vector<int>& codes, int limit, float span, const VectorCode& code) {
   const std::size_t n = x.size();
   float largest = 0;
   for (std::size_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i]));
   std::vector<double> rest = widened(x);
   for (std::size_t i = 0; i < n; ++i) {
     CHECK(std::abs(codes[i]) <= limit);
-    rest[i] -= double{scale} * codes[i];
+    rest[i] -= double{code.scale} * codes[i];
   }
-  const double true_norm = norm_of(widened(x)), true_error = norm_of(rest);
-  CHECK(!std::isnan(norm) && !std::isnan(error));
-  CHECK(double{norm} >= true_norm);
-  CHECK(double{error} >= true_error);
+  const double true_norm = norm_of(widened(x)), true_error = norm_of(rest), scale = double{code.scale};
+  CHECK(!std::isnan(code.norm) && std::isfinite(code.length) && std::isfinite(code.error));
+  CHECK(double{code.norm} >= true_norm);
+  CHECK(scale * double{code.length} >= true_norm);
+  CHECK(scale * double{code.error} >= true_error);
   const double root = std::sqrt(static_cast<double>(n));
   const double slack = 1 + static_cast<double>(n + 32) * 0x1p-23;
   if (largest < kTiny) {
-    CHECK(scale == 0);
-    CHECK(norm == error);
-    CHECK(double{norm} <= slack * largest * root + (largest > 0 ? 0x1p-125 : 0.0));
+    CHECK(code.scale == (largest > 0 ? 8 * kTiny : 0.0f));
+    CHECK(code.length == code.error && double{code.error} <= (largest > 0 ? slack * root / 8 : 0.0));
+    CHECK(double{code.norm} <= slack * largest * root + (largest > 0 ? 0x1p-125 : 0.0));
     return;
   }
-  CHECK_NEAR(scale, largest / static_cast<float>(limit), scale * 0x1p-22f);
-  for (std::size_t i = 0; i < n; ++i) CHECK_NEAR(double{x[i]} / double{scale}, codes[i], 0.5 + 0x1p-15);
+  CHECK_NEAR(code.scale, largest / span, code.scale * 0x1p-22f);
+  for (std::size_t i = 0; i < n; ++i) CHECK_NEAR(double{x[i]} / scale, codes[i], 0.5 + 0x1p-15);
   // And not much more than needed.
-  if (true_norm * slack < double{kMax}) CHECK(double{norm} <= true_norm * slack);
-  const double enough = (true_error + double{scale} * root * 0x1p-14) * slack;
-  if (enough < double{kMax}) CHECK(double{error} <= enough);
+  if (true_norm * slack < double{kMax}) CHECK(double{code.norm} <= true_norm * slack);
+  CHECK(scale * double{code.length} <= true_norm * slack);
+  CHECK(scale * double{code.error} <= (true_error + scale * root * 0x1p-14) * slack);
+}
+
+// Coordinate d of a row in a block, 0 to 15.
+int half_of(const Bytes& blocks, std::size_t b, std::size_t lane, std::size_t d, std::size_t n) {
+  return blocks[b * block_bytes(n) + d / 8 * 64 + lane * 4 + d % 4] >> (d % 8 < 4 ? 0 : 4) & 15;
 }
 
 std::vector<int> codes_of(const Bytes& block, std::size_t lane, std::size_t n) {
   std::vector<int> codes;
-  for (std::size_t d = 0; d < n; ++d) codes.push_back(block[d / 4 * 64 + lane * 4 + d % 4] - 128);
+  for (std::size_t d = 0; d < n; ++d) codes.push_back(half_of(block, 0, lane, d, n) - 8);
   return codes;
+}
+
+// The scales of a block, and then its biases.
+float* scalars_of(Bytes& blocks, std::size_t b, std::size_t n) {
+  return reinterpret_cast<float*>(blocks.data() + b * block_bytes(n) + n / 2 * kBlockRows);
 }
 
 void check_encoding(const Kernels& kernels, std::size_t dim) {
@@ -136,31 +146,34 @@ void check_encoding(const Kernels& kernels, std::size_t dim) {
   for (std::size_t shape = 0; shape < kShapes.size(); ++shape) {
     const Floats x = make_vector(shape, dim, n);
     const std::size_t lane = generator() % kBlockRows;
-    Bytes block(n * kBlockRows);
-    std::fill_n(block.data(), block.size(), static_cast<unsigned char>(0));  // which no code is
-    RowCode row{};
-    kernels.encode_row(x.data(), n, block.data(), lane, &row);
-    check_codes(x, codes_of(block, lane, n), 127, row.scale, row.norm, row.error);
-    for (std::size_t i = 0; i < block.size(); ++i) CHECK((block[i] == 0) == (i / 4 % kBlockRows != lane));
+    Bytes block(block_bytes(n));  // of zeros, which no code is
+    VectorCode row{};
+    const float bias = normal();
+    kernels.encode_row(x.data(), n, bias, block.data(), lane, &row);
+    check_codes(x, codes_of(block, lane, n), kRowLimit, 7.4375f, row);
+    for (std::size_t i = 0; i < n / 2 * kBlockRows; ++i) CHECK((block[i] == 0) == (i / 4 % kBlockRows != lane));
+    for (std::size_t r = 0; r < kBlockRows; ++r) {
+      CHECK(scalars_of(block, 0, n)[r] == (r == lane ? row.scale : 0.0f));
+      CHECK(scalars_of(block, 0, n)[kBlockRows + r] == (r == lane ? bias : 0.0f));
+    }
 
     Codes codes(n);
-    QueryCode query{};
-    kernels.encode_query(x.data(), n, codes.data(), &query);
+    VectorCode query{};
+    const int correction = kernels.encode_query(x.data(), n, codes.data(), &query);
     const std::vector<int> query_codes(codes.data(), codes.data() + n);
-    check_codes(x, query_codes, kQueryLimit, query.scale, query.norm, query.error);
+    check_codes(x, query_codes, kQueryLimit, kQueryLimit, query);
     int sum = 0;
     for (const int code : query_codes) sum += code;
-    CHECK(query.correction == 128 * sum);
+    CHECK(correction == 8 * sum);
   }
 }
 
 // ---- products ----
 
-std::int64_t reference_dot(const Bytes& blocks, std::size_t b, std::size_t r, const Codes& codes) {
-  const std::size_t n = codes.size();
-  std::int64_t sum = 0;
-  for (std::size_t d = 0; d < n; ++d) {
-    sum += std::int64_t{blocks[b * n * kBlockRows + d / 4 * 64 + r * 4 + d % 4] - 128} * codes[d];
+std::int64_t reference_dot(const Bytes& blocks, std::size_t b, std::size_t r, const Codes& codes, int offset) {
+  std::int64_t sum = offset;
+  for (std::size_t d = 0; d < codes.size(); ++d) {
+    sum += std::int64_t{half_of(blocks, b, r, d, codes.size())} * codes[d];
   }
   return sum;
 }
@@ -169,30 +182,30 @@ std::int64_t reference_dot(const Bytes& blocks, std::size_t b, std::size_t r, co
 struct Product {
   Bytes blocks;
   Codes codes;
-  int correction = 0;
+  int offset = 0;
 
-  Product(std::size_t count, std::size_t n, int byte, int code) : blocks(count * n * kBlockRows), codes(n) {
-    std::uniform_int_distribution<int> any_byte(1, 255), any_code(-kQueryLimit, kQueryLimit);
+  Product(std::size_t count, std::size_t n, int byte, int code) : blocks(count * block_bytes(n)), codes(n) {
+    std::uniform_int_distribution<int> any_byte(0, 255), any_code(-kQueryLimit, kQueryLimit);
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       blocks[i] = static_cast<unsigned char>(byte > 0 ? byte : any_byte(generator));
     }
     for (std::size_t d = 0; d < n; ++d) {
       codes[d] = static_cast<signed char>(code != 0 ? code : any_code(generator));
-      correction += 128 * codes[d];
+      offset -= 8 * codes[d];
     }
   }
 };
 
 void check_products(const Kernels& kernels, std::size_t n, std::size_t count) {
-  for (const int byte : {0, 1, 255}) {
+  for (const int byte : {0, 0x11, 0xff}) {
     for (const int code : {0, kQueryLimit, -kQueryLimit}) {
       const Product product(count, n, byte, code);
       constexpr int kSentinel = 12345;
       std::vector<int> out(count * kBlockRows + 2, kSentinel);
-      kernels.dot_codes(product.blocks.data(), count, n, product.codes.data(), product.correction, out.data() + 1);
+      kernels.dot_codes(product.blocks.data(), count, n, product.codes.data(), product.offset, out.data() + 1);
       for (std::size_t b = 0; b < count; ++b) {
         for (std::size_t r = 0; r < kBlockRows; ++r) {
-          CHECK(out[1 + b * kBlockRows + r] == reference_dot(product.blocks, b, r, product.codes));
+          CHECK(out[1 + b * kBlockRows + r] == reference_dot(product.blocks, b, r, product.codes, product.offset));
         }
       }
       CHECK(out.front() == kSentinel && out.back() == kSentinel);
@@ -202,40 +215,21 @@ void check_products(const Kernels& kernels, std::size_t n, std::size_t count) {
 
 // ---- the scan ----
 
-void check_screen(const Kernels& kernels, std::size_t n, std::size_t count) {
-  const Product product(count, n, 0, 0);
+// Hits of one query, against double precision.
+void check_hits(const Product& product, Bytes& blocks, std::size_t count, const Kernels& kernels,
+                const Screening& query, const unsigned short* hits, bool any) {
+  const std::size_t n = product.codes.size();
   std::vector<int> dots(count * kBlockRows);
-  kernels.dot_codes(product.blocks.data(), count, n, product.codes.data(), product.correction, dots.data());
-  const std::size_t rows = count * kBlockRows;
-  Floats shifted_scales(rows + 1), shifted_biases(rows + 1), limits(count);  // a float's alignment suffices
-  float* scales = shifted_scales.data() + 1;
-  float* biases = shifted_biases.data() + 1;
-  const float query_scale = 0.013f;
-  for (std::size_t r = 0; r < rows; ++r) {
-    scales[r] = 0.01f * std::abs(normal());
-    biases[r] = normal();
-    if (r % 37 == 5) biases[r] = kNan;
-    if (r % 41 == 7) biases[r] = -kInfinity;
-    if (r % 43 == 9) scales[r] = 0;
-    if (r % 53 == 11) scales[r] = kInfinity;
-  }
-  for (std::size_t b = 0; b < count; ++b) {
-    const float odd[] = {kNan, kInfinity, -kInfinity, biases[b * kBlockRows]};
-    limits[b] = b % 5 == 4 ? odd[b / 5 % 4] : 3 * normal();
-  }
-
-  constexpr unsigned short kSentinel = 0xa5a5;
-  std::vector<unsigned short> hits(count + 2, kSentinel);
-  const bool any = kernels.screen(product.blocks.data(), count, n, product.codes.data(), product.correction,
-                                  query_scale, scales, biases, limits.data(), hits.data() + 1);
-  CHECK(hits.front() == kSentinel && hits.back() == kSentinel);
+  kernels.dot_codes(blocks.data(), count, n, query.codes, query.offset, dots.data());
   bool any_hit = false;
-  for (std::size_t r = 0; r < rows; ++r) {
+  for (std::size_t r = 0; r < count * kBlockRows; ++r) {
     const std::size_t b = r / kBlockRows;
-    const bool hit = (hits[1 + b] >> r % kBlockRows & 1) != 0;
+    const float* const scalars = scalars_of(blocks, b, n);
+    const double scale = double{scalars[r % kBlockRows]}, bias = double{scalars[kBlockRows + r % kBlockRows]};
+    const bool hit = (hits[b] >> r % kBlockRows & 1) != 0;
     any_hit |= hit;
-    const double term = dots[r] * (double{scales[r]} * double{query_scale});
-    const double sum = term + double{biases[r]}, limit = double{limits[b]};
+    const double term = dots[r] * (scale * double{query.scale});
+    const double sum = term + bias, limit = double{query.limit};
     if (std::isnan(sum) || std::isnan(limit) || std::isinf(sum) || std::isinf(limit)) {
       CHECK(hit == !(sum < limit));
       continue;
@@ -247,93 +241,126 @@ void check_screen(const Kernels& kernels, std::size_t n, std::size_t count) {
   CHECK(any == any_hit);
 }
 
+void check_screen(const Kernels& kernels, std::size_t n, std::size_t count, std::size_t num_queries) {
+  Product product(count, n, 0, 0);
+  Bytes& blocks = product.blocks;
+  for (std::size_t r = 0; r < count * kBlockRows; ++r) {
+    float* const scale = scalars_of(blocks, r / kBlockRows, n) + r % kBlockRows;
+    float* const bias = scale + kBlockRows;
+    *scale = 0.01f * std::abs(normal());
+    *bias = normal();
+    if (r % 37 == 5) *bias = kNan;
+    if (r % 41 == 7) *bias = -kInfinity;
+    if (r % 43 == 9) *scale = 0;
+    if (r % 53 == 11) *scale = kInfinity;
+  }
+  const float limits[] = {kNan, kInfinity, -kInfinity, 0, 1e3f};
+  std::vector<Codes> codes;
+  for (std::size_t q = 0; q < num_queries; ++q) codes.push_back(Product(0, n, 0, 0).codes);
+  std::vector<Screening> queries;
+  for (std::size_t q = 0; q < num_queries; ++q) {
+    int correction = 0;
+    for (std::size_t d = 0; d < n; ++d) correction += 8 * codes[q][d];
+    const float limit = generator() % 4 == 0 ? limits[generator() % 5] : 3 * normal();
+    queries.push_back(
+        {codes[q].data(), 0.013f * std::abs(normal()), static_cast<int>(generator() % 1000) - correction, limit});
+  }
+  constexpr unsigned short kSentinel = 0xa5a5;
+  std::vector<unsigned short> together(num_queries * count + 2, kSentinel);
+  const unsigned any = kernels.screen_many(blocks.data(), count, n, queries.data(), num_queries, together.data() + 1);
+  CHECK(together.front() == kSentinel && together.back() == kSentinel);
+  for (std::size_t q = 0; q < num_queries; ++q) {
+    std::vector<unsigned short> hits(count + 2, kSentinel);
+    const bool has_any = kernels.screen(blocks.data(), count, n, queries[q], hits.data() + 1);
+    CHECK(hits.front() == kSentinel && hits.back() == kSentinel);
+    check_hits(product, blocks, count, kernels, queries[q], hits.data() + 1, has_any);
+    CHECK(has_any == ((any >> q & 1) != 0));
+    CHECK(std::equal(hits.begin() + 1, hits.end() - 1, together.begin() + static_cast<std::ptrdiff_t>(1 + q * count)));
+  }
+}
+
 // The scale of a large row is close to overflow; the score is not.
 void check_large_scales(const Kernels& kernels) {
   constexpr std::size_t kN = 64;
-  const Product product(1, kN, 1, kQueryLimit);  // the most negative score
-  const Floats scales = [] {
-    Floats all(kBlockRows);
-    std::fill_n(all.data(), all.size(), 2.6e36f);
-    return all;
-  }();
-  const Floats biases(kBlockRows);
+  Product product(1, kN, 0x11, kQueryLimit);  // the most negative score
+  std::fill_n(scalars_of(product.blocks, 0, kN), kBlockRows, 2.6e36f);
+  std::fill_n(scalars_of(product.blocks, 0, kN) + kBlockRows, kBlockRows, 0.0f);
   unsigned short hits = 0;
-  const float limit = -2e37f;  // the score is about -1.3e37
-  CHECK(kernels.screen(product.blocks.data(), 1, kN, product.codes.data(), product.correction, 1e-5f, scales.data(),
-                       biases.data(), &limit, &hits));
+  // The score is about -1.5e36.
+  CHECK(kernels.screen(product.blocks.data(), 1, kN, {product.codes.data(), 1e-5f, product.offset, -2e36f}, &hits));
   CHECK(hits == 0xffff);
 }
 
 // ---- what all this is for ----
 
-// |<q, x> - scales * dot| <= q.error * (x.norm + x.error) + q.norm * x.error
+// In units of both scales: |<q, x> - dot| <= x.error * q.length + (x.length + x.error) * q.error
 void check_bound(const Kernels& kernels, std::size_t dim) {
   const std::size_t n = (dim + kRowPadding - 1) / kRowPadding * kRowPadding;
   for (std::size_t query_shape = 0; query_shape < kShapes.size(); ++query_shape) {
     const Floats q = make_vector(query_shape, dim, n);
     Codes codes(n);
-    QueryCode query{};
-    kernels.encode_query(q.data(), n, codes.data(), &query);
-    Bytes block(n * kBlockRows);
+    VectorCode query{};
+    const int correction = kernels.encode_query(q.data(), n, codes.data(), &query);
+    Bytes block(block_bytes(n));
     std::vector<Floats> rows;
-    std::vector<RowCode> row_codes(kBlockRows);
+    std::vector<VectorCode> row_codes(kBlockRows);
     for (std::size_t r = 0; r < kBlockRows; ++r) {
       rows.push_back(make_vector(r % kShapes.size(), dim, n));
-      kernels.encode_row(rows[r].data(), n, block.data(), r, &row_codes[r]);
+      kernels.encode_row(rows[r].data(), n, 0.0f, block.data(), r, &row_codes[r]);
     }
     int dots[kBlockRows];
-    kernels.dot_codes(block.data(), 1, n, codes.data(), query.correction, dots);
+    kernels.dot_codes(block.data(), 1, n, codes.data(), -correction, dots);
     for (std::size_t r = 0; r < kBlockRows; ++r) {
       double exact = 0, magnitude = 0;
       for (std::size_t i = 0; i < n; ++i) {
         exact += double{q[i]} * double{rows[r][i]};
         magnitude += std::abs(double{q[i]} * double{rows[r][i]});
       }
-      const RowCode& row = row_codes[r];
-      const double of_query = query.error == 0 ? 0 : double{query.error} * (double{row.norm} + double{row.error});
-      const double of_row = row.error == 0 ? 0 : double{query.norm} * double{row.error};
+      const VectorCode& row = row_codes[r];
+      const double scales = double{query.scale} * double{row.scale};
+      const double error =
+          double{row.error} * double{query.length} + (double{row.length} + double{row.error}) * double{query.error};
       const double rounding = static_cast<double>(n) * 0x1p-52 * magnitude;
-      CHECK(std::abs(exact - double{query.scale} * double{row.scale} * dots[r]) <= of_query + of_row + rounding);
+      CHECK(std::abs(exact - scales * dots[r]) <= scales * error + rounding);
     }
   }
 }
 
 // ---- threads ----
 
-// A row beside its lane of a block, the scale and bias of which are stored as the engine stores them.
+// A row beside its lane of a block.
 void check_threads(const Kernels& kernels, int rounds) {
   constexpr std::size_t kN = 64, kCount = 2, kRows = kCount * kBlockRows;
-  Floats rows(kRows * kN), x(kN), scales(kRows), biases(kRows), limits(kCount);
-  Bytes blocks(kRows * kN);
-  std::fill_n(blocks.data(), blocks.size(), static_cast<unsigned char>(128));
+  Floats rows(kRows * kN), x(kN);
+  Bytes blocks(kCount * block_bytes(kN));
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = normal();
   for (std::size_t i = 0; i < kN; ++i) x[i] = normal();
   Codes codes(kN);
-  QueryCode query{};
-  kernels.encode_query(x.data(), kN, codes.data(), &query);
+  VectorCode query{};
+  const int correction = kernels.encode_query(x.data(), kN, codes.data(), &query);
 
   // Two of these step and code the same rows.
   const auto write = [&](float step) {
     for (int round = 0; round < rounds; ++round) {
       const std::size_t r = static_cast<std::size_t>(round) % kRows;
       kernels.step_row(rows.data() + r * kN, x.data(), step, 0.01f, 0.001f, 0.5f, kN);
-      RowCode code{};
-      kernels.encode_row(rows.data() + r * kN, kN, blocks.data() + r / kBlockRows * kN * kBlockRows, r % kBlockRows,
-                         &code);
-      CHECK(std::isfinite(code.scale) && code.norm > 0 && code.error > 0 && code.error < code.norm);
-      store_relaxed(scales.data() + r, code.scale);
-      store_relaxed(biases.data() + r, step);
+      VectorCode code{};
+      kernels.encode_row(rows.data() + r * kN, kN, step, blocks.data() + r / kBlockRows * block_bytes(kN),
+                         r % kBlockRows, &code);
+      CHECK(std::isfinite(code.scale) && code.norm > 0 && code.error > 0 && code.error < code.length);
     }
   };
   const auto read = [&] {
     int dots[kRows];
-    unsigned short hits[kCount];
-    constexpr int kLargest = static_cast<int>(kN) * 127 * kQueryLimit;
+    unsigned short hits[2 * kCount];
+    constexpr int kLargest = static_cast<int>(kN) * 8 * kQueryLimit;
+    const Screening one{codes.data(), query.scale, -correction, 0.0f};
+    const Screening both[] = {one, one};
     for (int round = 0; round < rounds; ++round) {
-      const bool any = kernels.screen(blocks.data(), kCount, kN, codes.data(), query.correction, query.scale,
-                                      scales.data(), biases.data(), limits.data(), hits);
+      const bool any = kernels.screen(blocks.data(), kCount, kN, one, hits);
       CHECK(any == ((hits[0] | hits[1]) != 0));
-      kernels.dot_codes(blocks.data(), kCount, kN, codes.data(), query.correction, dots);
+      kernels.screen_many(blocks.data(), kCount, kN, both, 2, hits);
+      kernels.dot_codes(blocks.data(), kCount, kN, codes.data(), -correction, dots);
       CHECK(std::all_of(dots, dots + kRows, [](int dot) { return std::abs(dot) <= kLargest; }));
     }
   };
@@ -346,15 +373,14 @@ void check_threads(const Kernels& kernels, int rounds) {
 
   // In the quiet, a code is that of its row.
   for (std::size_t r = 0; r < kRows; ++r) {
-    Bytes block(kN * kBlockRows);
-    RowCode again{}, code{};
-    kernels.encode_row(rows.data() + r * kN, kN, block.data(), r % kBlockRows, &again);
-    unsigned char* shared = blocks.data() + r / kBlockRows * kN * kBlockRows;
-    kernels.encode_row(rows.data() + r * kN, kN, shared, r % kBlockRows, &code);
-    CHECK(code.scale == again.scale && code.norm == again.norm && code.error == again.error);
+    Bytes block(block_bytes(kN)), other(block_bytes(kN));
+    VectorCode again{}, code{};
+    kernels.encode_row(rows.data() + r * kN, kN, 0.0f, block.data(), r % kBlockRows, &again);
+    std::copy_n(blocks.data() + r / kBlockRows * block_bytes(kN), block_bytes(kN), other.data());
+    kernels.encode_row(rows.data() + r * kN, kN, 0.0f, other.data(), r % kBlockRows, &code);
+    CHECK(code.scale == again.scale && code.length == again.length && code.error == again.error);
     for (std::size_t d = 0; d < kN; ++d) {
-      const std::size_t place = d / 4 * 64 + r % kBlockRows * 4 + d % 4;
-      CHECK(block[place] == shared[place]);
+      CHECK(half_of(block, 0, r % kBlockRows, d, kN) == half_of(other, 0, r % kBlockRows, d, kN));
     }
   }
 }
@@ -373,12 +399,12 @@ int main(int argc, char** argv) {
     }
     for (std::size_t n = kRowPadding; n <= 1024; n += (n < 256 ? 1 : 4) * kRowPadding) {
       check_products(kernels, n, 1 + n / kRowPadding % 3);
-      check_screen(kernels, n, 1 + n / kRowPadding % 7);
+      check_screen(kernels, n, 1 + n / kRowPadding % 7, 1 + n / kRowPadding % 10);
     }
     for (const std::size_t n : {16u, 64u, 80u}) {
       for (std::size_t count = 0; count <= 20; ++count) {
         check_products(kernels, n, count);
-        check_screen(kernels, n, count);
+        check_screen(kernels, n, count, count % 12);
       }
     }
     check_products(kernels, 65536, 1);  // the largest sums
