@@ -74,7 +74,8 @@ void load_neighbor_settings(const SnapshotReader& file, Settings& settings) {
 
 // Whether the file was written since there are sessions and learned weights.
 bool has_sessions(const SnapshotReader& file) {
-  const auto sections = {"settings.session", "history.sessions", "visits", "visits.sessions", "context", "context.sums"};
+  const auto sections = {"settings.session", "history.sessions", "visits",
+                         "visits.sessions",  "context",          "context.sums"};
   return std::any_of(sections.begin(), sections.end(), [&file](const char* name) { return file.has(name); });
 }
 
@@ -268,7 +269,7 @@ void load_user_state(const SnapshotReader& file, UserState& state, const std::ve
   const auto is_item = [&items](Row item) { return item < items.count() && items.is_live(item); };
   const bool by_session = has_sessions(file);  // or all is one session
   const auto sessions = by_session ? read<std::uint32_t>(file, "history.sessions", file.array<Row>("history").size())
-                                     : std::span<const std::uint32_t>();
+                                   : std::span<const std::uint32_t>();
   std::size_t next_entry = 0;
   lists("history", [&](Row user, Row entry) {
     require(entry == 0 || is_item(entry - 1), "a history holds an unknown item");

@@ -118,7 +118,7 @@ void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count, 
   work.slopes.resize(count);
   float* const scores = work.scores.data();
   float* const slopes = work.slopes.data();
-  model_.items.rows.gather_dot(work.query.x.data(), std::span(work.items).first(count), scores);
+  model_.items.rows.gather_dot(work.query.x.data(), std::span<const Slot>(work.slots), scores);
   for (std::size_t j = 0; j < count; ++j) scores[j] += load_relaxed(work.slots[j].bias);
   if (!work.query.repeats.empty()) {
     for (std::size_t j = 0; j < count; ++j) scores[j] += work.query.offset(work.items[j]);
@@ -201,7 +201,7 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
     const Slot& item = work.slots[j];
     const float slope = work.slopes[j];
     const float row_step = row_rate(rate, &item.sums->row, slope * slope * x_mean_square);
-    model_.items.rows.modify(work.items[j], seed, work.row, [&](float* row) {
+    model_.items.rows.modify(work.items[j], item, seed, work.row, [&](float* row) {
       kernels.step_candidate(row, x, gradient, slope, row_step, decay(row_step), clip, n);
     });
     step_scalar(item.bias, &item.sums->bias, slope, rate, l2);
@@ -211,14 +211,14 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
   const float gradient_mean_square = kernels.square_norm(gradient, n) / dim;
   const Slot user = model_.users.slot(event.user);
   const float user_step = row_rate(rate, &user.sums->row, gradient_mean_square);
-  model_.users.rows.modify(event.user, seed, work.row, [&](float* row) {
+  model_.users.rows.modify(event.user, user, seed, work.row, [&](float* row) {
     kernels.step_row(row, gradient, 1, user_step, decay(user_step), clip, n);
   });
   learn_context(event, work, count);
   for (const QueryVector::Term& term : work.query.history) {
     const Slot item = model_.items.slot(term.item);
     const float row_step = row_rate(rate, &item.sums->row, term.weight * term.weight * gradient_mean_square);
-    model_.items.rows.modify(term.item, seed, work.row,
+    model_.items.rows.modify(term.item, item, seed, work.row,
                              [&](float* row) { kernels.step_row(row, gradient, term.weight, row_step, 0, clip, n); });
     written().push_back(term.item);
   }

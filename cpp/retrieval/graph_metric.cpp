@@ -70,7 +70,7 @@ void Graph::select(std::vector<Candidate>& candidates, std::size_t count, std::v
     Row cover = kNoRow;
     for (std::size_t first = 0; first < chosen.size() && cover == kNoRow; first += kTile) {
       const std::size_t tile = std::min(kTile, chosen.size() - first);
-      items_.rows.gather_dot(x.data(), std::span(chosen).subspan(first, tile), dots.data());
+      items_.rows.gather_dot(x.data(), std::span<const Row>(chosen).subspan(first, tile), dots.data());
       for (std::size_t i = 0; i < tile && cover == kNoRow; ++i) {
         const Candidate& other = kept[first + i];
         const float bias = candidate.bias - other.bias;

@@ -94,7 +94,7 @@ class EmbeddingTable {
   // Where a row and its scalars are: one look-up for whoever needs several of them.
   Slot slot(Row row) {
     const ChunkPosition at = locate(row);
-    return {reinterpret_cast<float*>(rows.address(at)), &bias.at(at), &accumulators.at(at)};
+    return {rows.slot_row(at), &bias.at(at), &accumulators.at(at)};
   }
 
   IdMap ids;

@@ -56,18 +56,9 @@ class RowTable {
     });
   }
 
-  // out[i] = <query, rows[i]>
-  void gather_dot(const float* query, std::span<const Row> rows, float* out) const {
-    visit([&]<class Element>(const RowKernels<Element>& kernels) {
-      constexpr std::size_t kTogether = 64;
-      std::array<const Element*, kTogether> addresses;
-      for (std::size_t first = 0; first < rows.size(); first += kTogether) {
-        const std::size_t count = std::min(kTogether, rows.size() - first);
-        for (std::size_t i = 0; i < count; ++i) addresses[i] = at<Element>(rows[first + i]);
-        kernels.gather_dot(query, addresses.data(), count, stride_, out + first);
-      }
-    });
-  }
+  // out[i] = <query, rows[i]>. Slots are this table's: who has them saves looking the rows up again.
+  void gather_dot(const float* query, std::span<const Row> rows, float* out) const { gather(query, rows, out); }
+  void gather_dot(const float* query, std::span<const Slot> slots, float* out) const { gather(query, slots, out); }
 
   // Rows [first, first + count) against one query or several, with their biases: see the kernels.
   // REQUIRES: the rows are of one chunk, as those of a liveness word are.
@@ -101,12 +92,12 @@ class RowTable {
   }
 
   // step(values) moves a row in place: the live one, if it is of floats. Halves are stepped in `scratch` and rounded
-  // back at random, as a function of the seed and the row alone.
+  // back at random, as a function of the seed and the row alone. REQUIRES: `slot` is the row's.
   template <class Step>
-  void modify(Row row, std::uint64_t seed, AlignedFloats& scratch, Step step) {
-    if (storage_ == Storage::kFp32) return step(at<float>(row));
+  void modify(Row row, const Slot& slot, std::uint64_t seed, AlignedFloats& scratch, Step step) {
+    if (storage_ == Storage::kFp32) return step(slot.row);
     const Kernels& kernels = active_kernels();
-    Half* const values = at<Half>(row);
+    Half* const values = at<Half>(slot);
     scratch.resize(stride_);
     kernels.halves.load(scratch.data(), values, stride_);
     step(scratch.data());
@@ -117,19 +108,39 @@ class RowTable {
   // Starts to load the row, or of a long one what comes before the hardware follows by itself.
   void prefetch(Row row) const {
     constexpr std::size_t kFirstBytes = 1024;
-    const std::byte* const start = address(locate(row));
-    for (std::size_t b = 0; b < std::min(row_bytes(), kFirstBytes); b += kCacheLine) __builtin_prefetch(start + b);
+    const std::byte* const bytes = address(locate(row));
+    for (std::size_t b = 0; b < std::min(row_bytes(), kFirstBytes); b += kCacheLine) __builtin_prefetch(bytes + b);
   }
 
   // Where a row lies: 64-byte aligned floats, or 32-byte aligned halves. Rows of one chunk lie one behind the other.
-  std::byte* address(ChunkPosition position) const {
-    return chunks_.start(position.chunk) + position.offset * row_bytes();
-  }
+  const std::byte* address(ChunkPosition position) const { return start(position); }
+  // The same for a Slot.
+  float* slot_row(ChunkPosition position) { return reinterpret_cast<float*>(start(position)); }
 
  private:
+  std::byte* start(ChunkPosition position) const {
+    return chunks_.start(position.chunk) + position.offset * row_bytes();
+  }
   template <class Element>
   Element* at(Row row) const {
-    return reinterpret_cast<Element*>(address(locate(row)));
+    return reinterpret_cast<Element*>(start(locate(row)));
+  }
+  template <class Element>
+  Element* at(const Slot& slot) const {
+    return reinterpret_cast<Element*>(slot.row);
+  }
+
+  template <class Where>
+  void gather(const float* query, std::span<const Where> rows, float* out) const {
+    visit([&]<class Element>(const RowKernels<Element>& kernels) {
+      constexpr std::size_t kTogether = 64;
+      std::array<const Element*, kTogether> addresses;
+      for (std::size_t first = 0; first < rows.size(); first += kTogether) {
+        const std::size_t count = std::min(kTogether, rows.size() - first);
+        for (std::size_t i = 0; i < count; ++i) addresses[i] = at<Element>(rows[first + i]);
+        kernels.gather_dot(query, addresses.data(), count, stride_, out + first);
+      }
+    });
   }
 
   // function(kernels of the rows' element)

@@ -17,6 +17,12 @@ AlignedFloats drawn(std::size_t stride, std::uint64_t seed) {
   return row;
 }
 
+std::vector<Slot> slots_of(RowTable& table, const std::vector<Row>& rows) {
+  std::vector<Slot> slots;
+  for (const Row row : rows) slots.push_back({table.slot_row(locate(row)), nullptr, nullptr});
+  return slots;
+}
+
 void rows_are_aligned_and_contiguous() {
   for (const Storage storage : {Storage::kFp32, Storage::kFp16}) {
     const std::size_t element = storage == Storage::kFp32 ? 4 : 2;
@@ -63,8 +69,11 @@ void halves_are_floats_to_readers() {
   }
   const AlignedFloats query = drawn(kStride, 1000);
   std::vector<float> one(kRows), other(kRows);
-  halves.gather_dot(query.data(), rows, one.data());
-  floats.gather_dot(query.data(), rows, other.data());
+  halves.gather_dot(query.data(), std::span<const Row>(rows), one.data());
+  floats.gather_dot(query.data(), std::span<const Row>(rows), other.data());
+  CHECK(one == other);
+  const std::vector<Slot> slots = slots_of(halves, rows);
+  halves.gather_dot(query.data(), std::span<const Slot>(slots), other.data());
   CHECK(one == other);
   for (Row r = 0; r < kRows; ++r) {
     CHECK(halves.dot(query.data(), rows[r]) == one[r] && floats.dot(query.data(), rows[r]) == one[r]);
@@ -90,7 +99,7 @@ void steps_depend_on_the_seed_and_the_row_alone() {
     const auto step = [&](float* values) {
       active_kernels().step_row(values, gradient.data(), 1, 0.01f, 0, 1, kStride);
     };
-    table.modify(row, seed, scratch, step);
+    table.modify(row, slots_of(table, {row})[0], seed, scratch, step);
     table.load(row, after.data());
     return after;
   };
@@ -107,7 +116,8 @@ void large_steps_saturate() {
   RowTable table(16, Storage::kFp16);
   table.reserve(1);
   AlignedFloats scratch, after(16);
-  table.modify(0, 0, scratch, [](float* values) { values[0] = 1e9f, values[1] = -1e30f, values[2] = 65519; });
+  table.modify(0, slots_of(table, {0})[0], 0, scratch,
+               [](float* values) { values[0] = 1e9f, values[1] = -1e30f, values[2] = 65519; });
   table.load(0, after.data());
   CHECK(after[0] == kMaxHalf && after[1] == -kMaxHalf && after[2] == kMaxHalf && after[3] == 0);
 }
