@@ -301,6 +301,28 @@ def test_cooccurrence_is_counting_of_pairs(stream: Stream, window: int, decay: f
         np.testing.assert_allclose(model.scores(user), expected, rtol=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(items=st.lists(st.integers(0, 11), max_size=120), slots=st.integers(1, 3))
+def test_cooccurrence_forgets_the_lesser_half_of_a_full_list(items: list[int], slots: int) -> None:
+    stream = by_appearance(items)
+    model = taught(Cooccurrence(2, 1.0, slots, normalise=0.0), [(0, item, 1.0, 0.0) for item in stream])
+    lists = defaultdict[int, dict[int, int]](dict)  # in the order they came
+    for at, item in enumerate(stream):
+        for other in stream[max(at - 2, 0) : at]:
+            if other == item:
+                continue
+            for one, near in ((item, other), (other, item)):
+                if near not in lists[one] and len(lists[one]) == 2 * slots:
+                    places = {known: place for place, known in enumerate(lists[one])}
+                    best = sorted(places, key=lambda known: (-lists[one][known], -places[known]))[:slots]
+                    lists[one] = {known: count for known, count in lists[one].items() if known in best}
+                lists[one][near] = lists[one].get(near, 0) + 1
+    sums = Counter[int]()
+    for item in stream[-2:]:
+        sums.update(lists[item])
+    assert model.scores(0).tolist() == [sums.get(item, -math.inf) for item in range(model.items)]
+
+
 def test_cooccurrence_keeps_the_best_neighbours_in_bounded_lists() -> None:
     model = Cooccurrence(slots=4)
     model.learn(0, 0)

@@ -79,9 +79,8 @@ class Cooccurrence(Baseline):
         self._counts[item, place] += 1
 
     def _forget(self, item: int) -> dict[int, int]:
-        """Keep the better half of a full list; of equal counts those that came later."""
-        order = np.argsort(self._counts[item, ::-1], kind="stable")[self._slots :]
-        kept = 2 * self._slots - 1 - order
+        """Keep the better half of a full list in the order they came; of equal counts those that came later."""
+        kept = np.sort(np.argsort(self._counts[item], kind="stable")[self._slots :])
         neighbours, counts = self._neighbours[item, kept], self._counts[item, kept]
         self._neighbours[item, : self._slots], self._counts[item, : self._slots] = neighbours, counts
         self._counts[item, self._slots :] = 0
