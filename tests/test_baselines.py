@@ -201,12 +201,12 @@ def test_isgd_is_gradient_descent_on_the_squared_error() -> None:
     np.testing.assert_allclose(model._item_rows.values[0], new_q, rtol=1e-5)
 
 
-def test_isgd_ranks_by_the_distance_from_one() -> None:
+def test_isgd_ranks_by_the_inner_product() -> None:
     model = ISGD(dim=1, seed=0)
     taught(model, [(0, item, 1.0, 0.0) for item in range(4)])
     model._user_rows.values[0] = 1.0
     model._item_rows.values[:4, 0] = [0.2, 0.9, 1.4, 3.0]
-    assert [model.rank(0, item, 4) for item in range(4)] == [3, 1, 2, 4]
+    assert [model.rank(0, item, 4) for item in range(4)] == [4, 3, 2, 1]
 
 
 def test_softmax_steps_down_the_gradient_of_its_loss() -> None:
@@ -324,7 +324,7 @@ def test_cooccurrence_forgets_the_lesser_half_of_a_full_list(items: list[int], s
 
 
 def test_cooccurrence_keeps_the_best_neighbours_in_bounded_lists() -> None:
-    model = Cooccurrence(slots=4)
+    model = Cooccurrence(window=1, slots=4, normalise=0.0)
     model.learn(0, 0)
     for other in range(1, 4):
         for _ in range(3):

@@ -11,8 +11,8 @@ anywhere else. They are made to be read and trusted, not to be fast: tens to hun
 "isgd"              incremental matrix factorisation, positive-only (Vinagre et al., 2014)
 "softmax"           matrix factorisation with a sampled softmax, an item bias and Adagrad
 "ials"              implicit ALS (Hu et al., 2008), retrained at intervals, users folded in at each query
-"cooccurrence"      live item co-occurrence in bounded lists: the item taken last and its neighbours
-"cooccurrence_wide" the same over the user's last 10 items, normalised
+"cooccurrence"      live item co-occurrence in bounded lists: neighbours of the last item, mostly
+"cooccurrence_wide" the same over the user's last 10 items
 =================== ====================================================================================
 """
 

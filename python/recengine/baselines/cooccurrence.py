@@ -30,7 +30,7 @@ class Cooccurrence(Baseline):
     (1, 11)
     """
 
-    def __init__(self, window: int = 1, decay: float = 1.0, slots: int = 64, normalise: float = 0.0) -> None:
+    def __init__(self, window: int = 3, decay: float = 0.2, slots: int = 64, normalise: float = 0.3) -> None:
         super().__init__()
         self._window = check_count("window", window)
         self._slots = check_count("slots", slots)

@@ -21,7 +21,7 @@ class IALS(Baseline):
     that the user's latest events count at once. An item taken n times by a user has confidence 1 + alpha n. Items that
     came after the last retraining, and users without events, are not recommended.
 
-    >>> model = IALS(dim=2, retrain=4)
+    >>> model = IALS(dim=2, l2=0.1, retrain=4)
     >>> for user, item in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 2), (2, 3), (3, 2), (4, 0)]:
     ...     model.learn(user, item)
     >>> model.rank(4, 1, k=10, seen={0})
@@ -32,7 +32,7 @@ class IALS(Baseline):
         self,
         dim: int = 32,
         alpha: float = 1.0,
-        l2: float = 1.0,
+        l2: float = 10.0,
         retrain: int = 20_000,
         sweeps: int = 2,
         seed: int = 0,

@@ -13,8 +13,8 @@ class ISGD(Baseline):
     """Each event moves the inner product of its user and item towards 1, by one step of gradient descent.
 
     Vinagre, Jorge and Gama (2014), "Fast incremental matrix factorization for recommendation with positive-only
-    feedback". As there, rows start at N(0, 0.1), and items are ranked by how near to 1 their inner product is. A user
-    not met yet gets no recommendation.
+    feedback". As there, rows start at N(0, 0.1). Items are ranked by the inner product: the paper's rule, how near to 1
+    it is, did worse. A user not met yet gets no recommendation.
 
     >>> model = ISGD(dim=4, learning_rate=0.5)
     >>> for item in (0, 1, 0, 0):
@@ -32,11 +32,11 @@ class ISGD(Baseline):
         self._item_rows = Rows(dim, 0.1, rng)
 
     def scores(self, user: int) -> Scores:
-        """Minus the distance of the inner products from 1."""
+        """Inner products."""
         if user >= self._users:
             return np.full(self._items, -np.inf)
         rows = self._item_rows.require(self._items)[: self._items]
-        scores: Scores = -np.abs(1 - rows @ self._user_rows.require(self._users)[user])
+        scores: Scores = rows @ self._user_rows.require(self._users)[user]
         return scores
 
     def _learn(self, user: int, item: int, time: float) -> None:
