@@ -280,7 +280,7 @@ void load_user_state(const SnapshotReader& file, UserState& state, const std::ve
     const auto visits = read<double>(file, "visits", users.size());
     const auto session = read<std::uint32_t>(file, "visits.sessions", users.size());
     for (std::size_t u = 0; u < users.size(); ++u) {
-      require(std::abs(visits[u]) <= 1e15 && session[u] < 1u << 31, "a visit is out of range");
+      require(std::isfinite(visits[u]) && session[u] < 1u << 31, "a visit is out of range");
       state.restore_visit(users[u], visits[u], session[u]);
     }
   }

@@ -21,6 +21,9 @@ constexpr std::uint64_t kRoundingStream = 0x726F756E64u;  // "round": not what d
 // Of an accumulator at each step, where there is a history: a row's rate follows its last 100,000 steps, so that it
 // does not die away in a stream without end.
 constexpr float kForget = 1e-5f;
+// A candidate with a smaller slope is left as it is, where there is a history: a quarter to a third of them, whose
+// steps together change nothing that could be measured.
+constexpr float kLeastSlope = 1e-3f;
 // The rate of the numbers in ContextWeights, relative to that of rows.
 constexpr float kContextRate = 0.5f;
 
@@ -195,19 +198,20 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
   const float* const x = work.query.x.data();
   const float x_mean_square = kernels.square_norm(x, n) / dim;
 
+  const float least = settings_.history > 0 && ranks() ? kLeastSlope * event.weight : 0.0f;
   work.gradient.assign(n, 0.0f);
   float* const gradient = work.gradient.data();
   for (std::size_t j = 0; j < count; ++j) {
     const Slot& item = work.slots[j];
     const float slope = work.slopes[j];
+    if (std::abs(slope) < least) continue;  // false where that is zero
+    written().push_back(work.items[j]);
     const float row_step = row_rate(rate, &item.sums->row, slope * slope * x_mean_square);
     model_.items.rows.modify(work.items[j], item, seed, work.row, [&](float* row) {
       kernels.step_candidate(row, x, gradient, slope, row_step, decay(row_step), clip, n);
     });
     step_scalar(item.bias, &item.sums->bias, slope, rate, l2);
   }
-  written().insert(written().end(), work.items.begin(), work.items.begin() + static_cast<std::ptrdiff_t>(count));
-
   const float gradient_mean_square = kernels.square_norm(gradient, n) / dim;
   const Slot user = model_.users.slot(event.user);
   const float user_step = row_rate(rate, &user.sums->row, gradient_mean_square);

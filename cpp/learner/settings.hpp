@@ -24,7 +24,7 @@ struct Settings {
   float max_step = 1.0f;    // no coordinate moves further in one step
   float init_scale = 0.1f;  // rows are born uniform in (-init_scale, init_scale)
   std::uint32_t negatives = 64;
-  float recent_share = 0.1f;  // of the softmax negatives: drawn from recent events instead of uniformly
+  float recent_share = 0.5f;  // of the softmax negatives: drawn from recent events instead of uniformly
   std::uint32_t history = 32;
   float history_decay = 0.5f;                  // the weights of the history before any are learned
   double session_gap = 3600.0;                 // seconds; a longer pause ends a session

@@ -38,8 +38,9 @@ class Engine:
     """A recommender that learns from each event and ranks, at once, over what it has learned.
 
     The score of item i for user u is ``<x_u, q_i> + b_i``. The user's vector is composed when it is needed,
-    ``x_u = p_u + sum_t history_decay^t q_{h_t}``: a learned row, plus the rows of the last items, newest first, over
-    the same table that is ranked. Learning is stochastic gradient descent without locks (Hogwild, Niu et al. 2011).
+    ``x_u = p_u + sum_t a_t q_{h_t}``: a learned row, plus the rows of the last items, newest first, over the same table
+    that is ranked, each with a learned weight of its place and session. With the softmax, items of the history have a
+    learned offset as well: of those just chosen, of those chosen before. Learning is stochastic gradient descent without locks (Hogwild, Niu et al. 2011).
     Every method may be called from any number of threads.
 
     Parameters
@@ -69,8 +70,10 @@ class Engine:
     recent_share
         Softmax: the share of negatives drawn from the last 8,192 events instead of uniformly from all items.
     history, history_decay
-        How many of the user's last items enter the user's vector, and the weight of each relative to the one after it.
-        ``history=0`` is plain factorisation.
+        How many of the user's last items enter the user's vector, and the weight of each relative to the one after it
+        before any weights are learned. ``history=0`` is plain factorisation.
+    session_gap
+        Seconds; a longer pause between two events of a user begins a new session.
     popularity_half_life
         Seconds after which an event counts half in the popularity ranking that unknown users get; ``math.inf``: never.
     storage
@@ -125,7 +128,7 @@ class Engine:
         max_step: float = 1.0,
         init_scale: float = 0.1,
         negatives: int | None = None,
-        recent_share: float = 0.1,
+        recent_share: float = 0.5,
         history: int = 32,
         history_decay: float = 0.5,
         session_gap: float = 3600.0,
@@ -224,8 +227,8 @@ class Engine:
         user, item
             Ids, `int` (64-bit) or `str` (at most 512 bytes of UTF-8); new ones are added.
         value
-            The rating (squared), the label 0 or 1 (logistic), or any positive number (softmax, bpr: the item was
-            chosen).
+            The rating (squared), the label 0 or 1 (logistic), or for softmax and bpr a positive number: the item was
+            chosen, or a negative one: it was disliked, and the next ranking has it and what is like it further down.
         weight
             At least 0; scales the step. 0 only records what the user did.
         timestamp

@@ -15,6 +15,7 @@ WINDOW = 8192  # recent events that negatives are drawn from
 ITEM_STREAM = 0x6974656D73
 EPSILON = 1e-8
 FORGET = 1e-5  # of Adagrad's sums at each step, where there is a history
+LEAST_SLOPE = 1e-3  # a candidate with a smaller one is left as it is, where there is a history
 CONTEXT_RATE = 0.5  # of the learning rate
 MOST = 16.0  # no context weight is larger
 DISLIKED, KINDS = 8, 9
@@ -200,6 +201,8 @@ class Learner:
 
         gradient = np.zeros(items.dim)  # of x
         for j, slope in zip(candidates, steps, strict=True):
+            if self.settings["history"] and objective not in POINTWISE and abs(slope) < LEAST_SLOPE * weight:
+                continue
             gradient += slope * items.rows[j]  # a negative drawn twice is met the second time as the first left it
             self._move_row(items, j, slope * x, rate, l2)
             self._move_bias(items, j, slope, rate, l2)
