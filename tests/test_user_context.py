@@ -1,4 +1,4 @@
-"""Sessions, learned weights of the history, offsets of items chosen again, dislikes: what makes a user's next ranking."""
+"""Sessions, learned weights of the history, offsets of items chosen again, dislikes: what makes the next ranking."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class Learner:
             places[in_session] += 1
             where = (0 if in_session else 1 if session else 2, place)
             if disliked:
-                history.append((item, -self.settings["history_decay"] ** place, None))
+                history.append((item, -(self.settings["history_decay"] ** place), None))
             else:
                 history.append((item, float(self.positions[where]), where))
         return history
