@@ -40,8 +40,8 @@ class Engine:
     The score of item i for user u is ``<x_u, q_i> + b_i``. The user's vector is composed when it is needed,
     ``x_u = p_u + sum_t a_t q_{h_t}``: a learned row, plus the rows of the last items, newest first, over the same table
     that is ranked, each with a learned weight of its place and session. With the softmax, items of the history have a
-    learned offset as well: of those just chosen, of those chosen before. Learning is stochastic gradient descent without locks (Hogwild, Niu et al. 2011).
-    Every method may be called from any number of threads.
+    learned offset as well: of those just chosen, of those chosen before. Learning is stochastic gradient descent
+    without locks (Hogwild, Niu et al. 2011). Every method may be called from any number of threads.
 
     Parameters
     ----------
