@@ -279,7 +279,9 @@ void step_row(float* row, const float* gradient, float scale, float rate, float 
 }
 
 #include "kernels/bounds.inl"
+#include "kernels/least_squares.inl"
 #include "kernels/log2_add.inl"
+#include "kernels/multiply.inl"
 #include "kernels/pairs.inl"
 // These use what stands before them.
 #include "kernels/codes.inl"
@@ -304,7 +306,8 @@ const Kernels kernels = {
     log2_add,           learn_pairs,
     encode_row,         encode_query,
     dot_codes,          screen,
-    screen_many,
+    screen_many,        multiply,
+    solve_row,
 };
 
 }  // namespace RECENGINE_ISA

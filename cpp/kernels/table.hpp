@@ -78,6 +78,18 @@ struct Screening {
   float limit;
 };
 
+// The normal equations of a row x against `count` others q_r, of which each should give <x, q_r> = 1:
+//   minimise sum_r weights[r] (<x, q_r> - 1)^2 + sum_k (common[k] + ridge) x[k]^2
+struct LeastSquares {
+  const float* const* rows;  // live
+  const float* weights;      // positive
+  std::size_t count;
+  const float* common;  // n, at least 0, 64-byte aligned
+  float ridge;          // positive
+  std::size_t steps;    // at most so many
+  float tolerance;      // and none once the residual is this small beside the first one
+};
+
 // Live rows of floats, or of halves. A half is converted exactly, so that scores over halves are, bit for bit, those
 // over floats of the same values.
 template <class Element>
@@ -179,6 +191,15 @@ struct Kernels : RowKernels<float> {
   // result says whether query q has any hit.
   unsigned (*screen_many)(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening* queries,
                           std::size_t num_queries, unsigned short* hits);
+
+  // out[i * n + j] += sum over k < depth of a[i * row_stride + k * stride] * b[k * n + j] for i < count and j < n. All
+  // private; b and out are rows of n floats, 64-byte aligned.
+  void (*multiply)(const float* a, std::size_t row_stride, std::size_t stride, const float* b, std::size_t depth,
+                   float* out, std::size_t count, std::size_t n);
+
+  // Steps from x towards the solution. `work` is room for 3 n floats. Returns the square of what is left of the
+  // residual, each coordinate divided by the root of its common[k] + ridge.
+  float (*solve_row)(const LeastSquares& problem, float* x, float* work, std::size_t n);
 };
 
 // Each defined by the translation unit of its name; neon by baseline.cpp, whose source it is, in place of baseline.
