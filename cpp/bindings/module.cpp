@@ -6,4 +6,5 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   recengine::bindings::register_errors(module);
   recengine::bindings::register_kernels(module);
   recengine::bindings::register_engine(module);
+  recengine::bindings::register_fits(module);
 }

@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/fit_tables.hpp"
 #include "engine/ids.hpp"
 #include "engine/latency.hpp"
 #include "engine/upkeep.hpp"
@@ -129,6 +130,11 @@ class Engine {
   bool has_item(const Id& id);
   std::size_t num_users() const { return model_.users.size(); }
   std::size_t num_items() const { return model_.items.size(); }
+
+  // --- offline training (engine_fit.cpp). New ids are added; values are the pairs' weights, positive. What others
+  // learn between the two calls on the rows of these users and items is lost; removed ones are left out.
+  FitTables take_out(const EventColumns& pairs);
+  void put_back(const FitTables& tables);
 
   // --- filters (engine_filter.cpp). An unknown filter, group or item throws UnknownId, in `remove` it is ignored.
   void set_filter(std::string_view name, const IdSpan& items);

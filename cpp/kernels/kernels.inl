@@ -283,6 +283,7 @@ void step_row(float* row, const float* gradient, float scale, float rate, float 
 #include "kernels/log2_add.inl"
 #include "kernels/multiply.inl"
 #include "kernels/pairs.inl"
+#include "kernels/softmax.inl"
 // These use what stands before them.
 #include "kernels/codes.inl"
 #include "kernels/encode.inl"
@@ -307,7 +308,7 @@ const Kernels kernels = {
     encode_row,         encode_query,
     dot_codes,          screen,
     screen_many,        multiply,
-    solve_row,
+    solve_row,          exponentials,
 };
 
 }  // namespace RECENGINE_ISA

@@ -200,6 +200,10 @@ struct Kernels : RowKernels<float> {
   // Steps from x towards the solution. `work` is room for 3 n floats. Returns the square of what is left of the
   // residual, each coordinate divided by the root of its common[k] + ridge.
   float (*solve_row)(const LeastSquares& problem, float* x, float* work, std::size_t n);
+
+  // x[k] = exp(scale * x[k] + shift) within 2^-20 relative, for exponents within +-87, to which others are clamped;
+  // returns their sum. x is private and 64-byte aligned, n a multiple of kRowPadding.
+  float (*exponentials)(float* x, float scale, float shift, std::size_t n);
 };
 
 // Each defined by the translation unit of its name; neon by baseline.cpp, whose source it is, in place of baseline.

@@ -1,0 +1,34 @@
+// Exponentials of many scores. Included by kernels.inl, inside the namespace of one instruction set.
+
+// e^x for -87 <= x <= 87, within 2 ulp: as `exponential` of pairs.inl, for whole registers. Below -87: e^-87.
+RECENGINE_INLINE vec exponentials_of(vec x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, which its low bits then hold
+  const vec lowest = splat(-87.0f), highest = splat(87.0f);
+  x = x > lowest ? x : lowest;
+  x = x < highest ? x : highest;
+  const vec shifted = multiply_add(x, splat(1.44269504f), splat(kRound));
+  const vec k = shifted - splat(kRound);
+  vec r = multiply_add(k, splat(-0.693359375f), x);
+  r = multiply_add(k, splat(2.12194440e-4f), r);
+  vec p = splat(1.9875691500e-4f);
+  p = multiply_add(p, r, splat(1.3981999507e-3f));
+  p = multiply_add(p, r, splat(8.3334519073e-3f));
+  p = multiply_add(p, r, splat(4.1665795894e-2f));
+  p = multiply_add(p, r, splat(1.6666665459e-1f));
+  p = multiply_add(p, r, splat(5.0000001201e-1f));
+  p = multiply_add(p, r * r, r) + splat(1.0f);
+  return reinterpret_cast<vec>(reinterpret_cast<ints>(p) + (reinterpret_cast<ints>(shifted) << 23));
+}
+
+float exponentials(float* x, float scale, float shift, std::size_t n) {
+  const vec scales = splat(scale), shifts = splat(shift);
+  vec sums[4] = {};
+  for (std::size_t k = 0; k < n; k += kRowPadding) {
+    for (std::size_t i = 0; i < kRowPadding; i += kLanes) {
+      const vec value = exponentials_of(multiply_add(scales, load_vector(x + k + i), shifts));
+      store_vector(x + k + i, value);
+      sums[i / kLanes] += value;
+    }
+  }
+  return fold((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
