@@ -23,6 +23,8 @@ class Pairs:
     items: npt.NDArray[np.int64]
     n_users: int
     n_items: int
+    test: dict[int, set[int]] | None = None
+    """The items of each user that were held out, where there are any."""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -56,8 +58,16 @@ def synthetic(scale: float = 1.0, seed: int = 0) -> Pairs:
 
 def gowalla(folder: Path, scale: float = 1.0, seed: int = 0) -> Pairs:
     """The train pairs of Gowalla in the split of the LightGCN papers; ``scale`` keeps the first part of the users."""
-    table = pytest.importorskip("pyarrow.parquet").read_table(folder / "gowalla_train.parquet")
-    users = table["user_id"].to_numpy().astype(np.int64)
-    items = table["item_id"].to_numpy().astype(np.int64)
+
+    def read(name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        table = pytest.importorskip("pyarrow.parquet").read_table(folder / name)
+        return table["user_id"].to_numpy().astype(np.int64), table["item_id"].to_numpy().astype(np.int64)
+
+    users, items = read("gowalla_train.parquet")
+    test: dict[int, set[int]] = {}
+    if (folder / "gowalla_test.parquet").is_file():
+        for user, item in zip(*read("gowalla_test.parquet"), strict=True):
+            if user < GOWALLA_USERS * scale:
+                test.setdefault(int(user), set()).add(int(item))
     order = np.random.default_rng(seed).permutation(np.flatnonzero(users < GOWALLA_USERS * scale))
-    return Pairs(users[order], items[order], round(GOWALLA_USERS * scale), GOWALLA_ITEMS)
+    return Pairs(users[order], items[order], round(GOWALLA_USERS * scale), GOWALLA_ITEMS, test or None)

@@ -234,3 +234,26 @@ def test_a_query_in_the_middle_of_others_changes_nothing(retrieval: str) -> None
     assert figures["calls"] >= 20
     assert figures["rounds"] >= 1
     assert figures["same"]
+
+
+@pytest.mark.parametrize("method", ["'ials'", "'softmax'", "'sgd'", "Ials(steps=1000)", "Softmax(negatives=100_000)"])
+def test_fit_keeps_what_is_learned(method: str) -> None:
+    """The interrupt comes in the middle of an epoch: the result says how many were finished, and the engine goes on."""
+    figures = run(
+        f"""
+        from recengine import Ials, Softmax
+        random = np.random.default_rng(0)
+        engine = Engine(dim=128, history=0, threads=2)
+        users, items = random.integers(0, 30_000, 600_000), random.integers(0, 30_000, 600_000)
+        begun = time.monotonic()
+        interrupt_when(lambda: time.monotonic() > begun + 2.5)
+        result = engine.fit(users, items, method={method}, epochs=100_000)
+        finite = bool(np.isfinite(engine.factors().item_vectors).all())
+        count = engine.recommend(5, k=5).counts
+        report(interrupted=result.interrupted, epochs=result.epochs, finite=finite, count=count)
+        """
+    )
+    assert figures["interrupted"]
+    assert figures["epochs"] < 100_000
+    assert figures["finite"]
+    assert figures["count"] == 5

@@ -9,6 +9,7 @@
 #include "bindings/columns.hpp"
 #include "bindings/python_interrupt.hpp"
 #include "bindings/register.hpp"
+#include "bindings/settings.hpp"
 #include "engine/engine.hpp"
 #include "kernels/kernels.hpp"
 
@@ -17,40 +18,6 @@ namespace recengine::bindings {
 namespace {
 
 using Vectors = py::array_t<float, py::array::c_style | py::array::forcecast>;
-
-std::string shown(py::handle object) { return py::str(py::repr(object)); }
-
-std::uint64_t to_integer(const py::dict& values, const char* name, std::uint64_t most) {
-  const py::object value = values[name];
-  const auto index =
-      PyBool_Check(value.ptr()) ? py::object() : py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  if (!index) {
-    PyErr_Clear();
-    throw py::type_error(message(name, " must be an int, not ", shown(value)));
-  }
-  int overflow = 0;
-  const long long number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-  if (overflow != 0 || number < 0 || static_cast<std::uint64_t>(number) > most) {
-    throw py::value_error(message(name, " must be between 0 and ", most, ", not ", shown(value)));
-  }
-  return static_cast<std::uint64_t>(number);
-}
-
-double to_number(const py::dict& values, const char* name) {
-  const py::object value = values[name];
-  const double number = PyUnicode_Check(value.ptr()) ? -1 : PyFloat_AsDouble(value.ptr());
-  if (PyUnicode_Check(value.ptr()) || PyErr_Occurred() != nullptr) {
-    PyErr_Clear();
-    throw py::type_error(message(name, " must be a number, not ", shown(value)));
-  }
-  return number;
-}
-
-std::string to_text(const py::dict& values, const char* name) {
-  const py::object value = values[name];
-  if (!PyUnicode_Check(value.ptr())) throw py::type_error(message(name, " must be a str, not ", shown(value)));
-  return py::cast<std::string>(value);
-}
 
 Settings to_settings(const py::dict& values) {
   Settings settings;
@@ -75,6 +42,10 @@ Settings to_settings(const py::dict& values) {
   settings.neighbors = static_cast<std::uint32_t>(integer("neighbors", kMaxNeighbors));
   settings.neighbors_window = static_cast<std::uint32_t>(integer("neighbors_window", kMaxNeighborsWindow));
   settings.neighbors_half_life = to_number(values, "neighbors_half_life");
+  settings.user_model = parse_user_model(to_text(values, "user_model"));
+  settings.als.unobserved_weight = number("als_unobserved_weight");
+  settings.als.l2 = number("als_l2");
+  settings.als.l2_exponent = number("als_l2_exponent");
   return settings;
 }
 
@@ -99,6 +70,10 @@ py::dict from_settings(const Settings& settings) {
   values["neighbors"] = settings.neighbors;
   values["neighbors_window"] = settings.neighbors_window;
   values["neighbors_half_life"] = settings.neighbors_half_life;
+  values["user_model"] = name_of(settings.user_model);
+  values["als_unobserved_weight"] = settings.als.unobserved_weight;
+  values["als_l2"] = settings.als.l2;
+  values["als_l2_exponent"] = settings.als.l2_exponent;
   return values;
 }
 

@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <memory>
+#include <tuple>
+#include <utility>
 
 #include "bindings/columns.hpp"
 #include "bindings/python_interrupt.hpp"
 #include "bindings/register.hpp"
+#include "bindings/settings.hpp"
 #include "engine/engine.hpp"
 #include "learner/als.hpp"
 #include "learner/softmax_fit.hpp"
@@ -20,53 +23,62 @@ std::size_t to_threads(const Engine& engine, py::ssize_t threads) {
   return std::min(static_cast<std::size_t>(threads), engine.threads());
 }
 
-// After an interrupt its exception is set: what stopped early goes on to Python as that.
-void raise_if_stopped(bool finished) {
-  if (!finished) throw Interrupted();
-}
+constexpr std::uint64_t kMost = 1u << 31;  // of options that are counts
 
-class AlsFit {
+// Training of one method on tables of its own. Used by one thread at a time.
+template <class Trainer, class Settings>
+class Fit {
  public:
-  AlsFit(Engine& engine, const EventColumns& pairs, const AlsSettings& settings)
-      : engine_(engine), tables_(engine.take_out(pairs)), als_(tables_.pairs, settings) {}
+  Fit(Engine& engine, const EventColumns& pairs, const Settings& settings)
+      : engine_(engine), tables_(engine.take_out(pairs)), trainer_(tables_, settings) {}
 
   void run(std::size_t threads) {
-    raise_if_stopped(als_.run_epoch(tables_.users, tables_.items, tables_.dim, threads));
+    if (!trainer_.run_epoch(tables_, threads)) throw Interrupted();
   }
   void store() { engine_.put_back(tables_); }
+  void keep() { kept_ = {tables_.users, tables_.items}; }
+  void restore() { std::tie(tables_.users, tables_.items) = kept_; }  // for store: training goes on from elsewhere
   Engine& engine() { return engine_; }
 
  private:
   Engine& engine_;
   FitTables tables_;
-  Als als_;
+  Trainer trainer_;
+  std::pair<AlignedFloats, AlignedFloats> kept_;
 };
 
-class SoftmaxFitting {
- public:
-  SoftmaxFitting(Engine& engine, const EventColumns& pairs, const SoftmaxFitSettings& settings)
-      : engine_(engine), tables_(engine.take_out(pairs)), fit_(tables_.pairs, settings, tables_.users, tables_.items) {}
-
-  void run(std::size_t threads) { raise_if_stopped(fit_.run_epoch(threads)); }
-  void store() {
-    fit_.write_rows(tables_.users, tables_.items);
-    engine_.put_back(tables_);
+struct AlsTrainer {
+  AlsTrainer(const FitTables& tables, const AlsSettings& settings) : als(tables.pairs, settings) {}
+  bool run_epoch(FitTables& tables, std::size_t threads) const {
+    return als.run_epoch(tables.users, tables.items, tables.dim, threads);
   }
-  Engine& engine() { return engine_; }
-
- private:
-  Engine& engine_;
-  FitTables tables_;
-  SoftmaxFit fit_;
+  Als als;
 };
+
+struct SoftmaxTrainer {
+  SoftmaxTrainer(const FitTables& tables, const SoftmaxFitSettings& settings)
+      : fit(tables.pairs, settings, tables.users, tables.items) {}
+  bool run_epoch(FitTables& tables, std::size_t threads) {
+    const bool finished = fit.run_epoch(threads);
+    fit.write_rows(tables.users, tables.items);
+    return finished;
+  }
+  SoftmaxFit fit;
+};
+
+using AlsFit = Fit<AlsTrainer, AlsSettings>;
+using SoftmaxFitting = Fit<SoftmaxTrainer, SoftmaxFitSettings>;
 
 std::unique_ptr<AlsFit> begin_als(Engine& engine, py::handle users, py::handle items, py::handle values,
-                                  float unobserved_weight, float l2, float l2_exponent, py::ssize_t steps) {
-  const AlsSettings settings{unobserved_weight, l2, l2_exponent,
-                             static_cast<std::uint32_t>(std::clamp<py::ssize_t>(steps, 0, 1'000'000))};
+                                  const py::dict& options) {
+  AlsSettings settings;
+  settings.unobserved_weight = static_cast<float>(to_number(options, "unobserved_weight"));
+  settings.l2 = static_cast<float>(to_number(options, "l2"));
+  settings.l2_exponent = static_cast<float>(to_number(options, "l2_exponent"));
+  settings.steps = static_cast<std::uint32_t>(to_integer(options, "steps", kMost));
   settings.validate();
   if (engine.settings().dim > kMaxAlsDim) {
-    throw py::value_error(message("dim must be at most ", kMaxAlsDim, " for this method, not ", engine.settings().dim));
+    throw py::value_error(message("dim must be at most ", kMaxAlsDim, " for 'ials', not ", engine.settings().dim));
   }
   const IdColumn user_ids(users, "user");
   const IdColumn item_ids(items, "item");
@@ -77,8 +89,10 @@ std::unique_ptr<AlsFit> begin_als(Engine& engine, py::handle users, py::handle i
 
 std::unique_ptr<SoftmaxFitting> begin_softmax(Engine& engine, py::handle users, py::handle items,
                                               const py::dict& options) {
-  const auto number = [&options](const char* name) { return py::cast<float>(options[name]); };
-  const auto integer = [&options](const char* name) { return py::cast<std::uint32_t>(options[name]); };
+  const auto number = [&options](const char* name) { return static_cast<float>(to_number(options, name)); };
+  const auto integer = [&options](const char* name) {
+    return static_cast<std::uint32_t>(to_integer(options, name, kMost));
+  };
   SoftmaxFitSettings settings;
   settings.temperature = number("temperature");
   settings.history_weight = number("history_weight");
@@ -96,15 +110,17 @@ std::unique_ptr<SoftmaxFitting> begin_softmax(Engine& engine, py::handle users, 
   return released([&] { return std::make_unique<SoftmaxFitting>(engine, pairs, settings); });
 }
 
-template <class Fit>
+template <class Trained>
 void register_fit(py::module_& module, const char* name) {
-  py::class_<Fit>(module, name)
+  py::class_<Trained>(module, name)
       .def("run",
-           [](Fit& fit, py::ssize_t threads) {
+           [](Trained& fit, py::ssize_t threads) {
              const std::size_t wanted = to_threads(fit.engine(), threads);
              released([&] { fit.run(wanted); });
            })
-      .def("store", [](Fit& fit) { released([&] { fit.store(); }); });
+      .def("store", [](Trained& fit) { released([&] { fit.store(); }); })
+      .def("keep", &Trained::keep)
+      .def("restore", &Trained::restore);
 }
 
 }  // namespace

@@ -51,6 +51,9 @@ void save_settings(SnapshotWriter& file, const Settings& settings, float learnin
   if (settings.storage != Storage::kFp32) {  // else the file is as it was before there was a choice
     add<std::uint64_t>(file, "settings.storage", {static_cast<std::uint64_t>(settings.storage)});
   }
+  if (settings.user_model == UserModel::kAls) {
+    add<double>(file, "settings.als", {settings.als.unobserved_weight, settings.als.l2, settings.als.l2_exponent});
+  }
 }
 
 Storage load_storage(const SnapshotReader& file) {
@@ -103,6 +106,13 @@ Settings load_settings(const SnapshotReader& file) {
   settings.storage = load_storage(file);
   load_neighbor_settings(file, settings);
   if (has_sessions(file)) settings.session_gap = read<double>(file, "settings.session", 1)[0];
+  if (file.has("settings.als")) {
+    const auto als = read<double>(file, "settings.als", 3);
+    settings.user_model = UserModel::kAls;
+    settings.als.unobserved_weight = static_cast<float>(als[0]);
+    settings.als.l2 = static_cast<float>(als[1]);
+    settings.als.l2_exponent = static_cast<float>(als[2]);
+  }
   try {
     settings.validate();
   } catch (const std::invalid_argument& error) {

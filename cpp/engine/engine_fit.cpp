@@ -88,13 +88,13 @@ FitTables Engine::take_out(const EventColumns& pairs) {
     for (std::size_t u = 0; u < distinct_users.size(); ++u) {
       if (u % kBlock == 0) check_interrupt();
       user_ids.append(model_.users.ids, distinct_users[u]);
-      model_.compose(distinct_users[u], query);
+      model_.compose(distinct_users[u], latest_timestamp(), query);
       std::copy(query.x.begin(), query.x.end(), user_rows.begin() + static_cast<std::ptrdiff_t>(u * stride));
     }
     for (std::size_t i = 0; i < distinct_items.size(); ++i) {
       if (i % kBlock == 0) check_interrupt();
       item_ids.append(model_.items.ids, distinct_items[i]);
-      active_kernels().load(&item_rows[i * stride], model_.items.rows.row(distinct_items[i]), stride);
+      model_.items.rows.load(distinct_items[i], &item_rows[i * stride]);
     }
     if (removals_.load(std::memory_order_acquire) == removals) {
       users = std::move(user_numbers);
@@ -130,13 +130,12 @@ void Engine::put_back(const FitTables& tables) {
         if (row == kNoRow) continue;  // removed meanwhile
         std::copy_n(&rows[(first + k) * tables.stride], tables.stride, row_now.data());
         if (with_history) {  // the learned row is what the history leaves to it
-          model_.compose(row, query);
-          for (std::size_t t = 0; t < query.history.size(); ++t) {
-            active_kernels().add_scaled(row_now.data(), model_.items.rows.row(query.history[t]), -query.weights[t],
-                                        tables.stride);
+          model_.compose(row, latest_timestamp(), query);
+          for (const QueryVector::Term& term : query.history) {
+            model_.items.rows.add_scaled(row_now.data(), term.item, -term.weight);
           }
         }
-        active_kernels().store(table.rows.row(row), row_now.data(), tables.stride);
+        table.rows.store(row, row_now.data());
         const Slot slot = table.slot(row);
         store_relaxed(slot.bias, 0.0f);
         const float sum = square * static_cast<float>(pairs.size(first + k));
@@ -150,7 +149,8 @@ void Engine::put_back(const FitTables& tables) {
   };
   // Items first: the users' histories refer to them.
   put(model_.items, tables.item_ids, tables.items, by_item, item_square, false);
-  put(model_.users, tables.user_ids, tables.users, tables.pairs, user_square, settings_.history > 0);
+  if (model_.fold_in) model_.fold_in->invalidate();
+  put(model_.users, tables.user_ids, tables.users, tables.pairs, user_square, settings_.history > 0 && !model_.fold_in);
 }
 
 }  // namespace recengine

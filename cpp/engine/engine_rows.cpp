@@ -90,6 +90,7 @@ void Engine::set_users(const IdSpan& ids, std::span<const float> vectors, const 
 
 void Engine::set_items(const IdSpan& ids, std::span<const float> vectors, const float* biases) {
   set_rows(model_.items, ids, vectors, biases, "item");
+  if (model_.fold_in) model_.fold_in->invalidate();
 }
 
 void Engine::remove_users(const IdSpan& ids) {
@@ -113,6 +114,7 @@ void Engine::remove_items(const IdSpan& ids) {
     const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.items.erase(key); });
     if (row != kNoRow) removed_items_.push_back(row);
   }
+  if (model_.fold_in) model_.fold_in->invalidate();
   // Only now: an item that has left its filters and is still live would match what shuts them out.
   filters_.finish_removal(std::move(change), rows);
   if (removed_items_.size() >= std::max(kSweepCount, num_items() / kSweepShare)) sweep_removed();

@@ -19,6 +19,7 @@ constexpr std::size_t kTile = 64;          // rows that a thread takes at a time
 constexpr std::size_t kGramianRows = 256;  // summed in floats before they go into the doubles
 constexpr std::size_t kAhead = 128;        // of a row's pairs, and floats of each, that are fetched ahead
 constexpr std::size_t kAheadFloats = 256;
+constexpr float kTolerance = 1e-6f;  // of the residual: as exact as floats get
 
 void check_range(const char* name, float value, float low, float high) {
   if (value >= low && value <= high) return;
@@ -64,7 +65,7 @@ float als_ridge(const AlsSettings& settings, std::size_t pairs, std::size_t othe
   return static_cast<float>(std::clamp(settings.l2 * std::pow(load, settings.l2_exponent), 1e-12, 1e30));
 }
 
-GramianBasis gramian_basis(const float* rows, std::size_t count, std::size_t dim, std::size_t stride,
+GramianBasis gramian_basis(const RowSource& rows, std::size_t count, std::size_t dim, std::size_t stride,
                            std::size_t threads, std::atomic<bool>& stop) {
   const Kernels& kernels = active_kernels();
   std::vector<double> gramian(dim * dim, 0.0);
@@ -72,19 +73,20 @@ GramianBasis gramian_basis(const float* rows, std::size_t count, std::size_t dim
   const std::size_t blocks = (count + kGramianRows - 1) / kGramianRows;
   constexpr std::size_t kParts = 16;
   std::vector<std::vector<double>> parts(std::min(kParts, std::max<std::size_t>(blocks, 1)));
-  for_tiles(parts.size(), 1, threads, stop, [&, sums = AlignedFloats()](std::size_t part, std::size_t) mutable {
-    parts[part].assign(dim * dim, 0.0);
-    for (std::size_t b = part; b < blocks && !stop.load(std::memory_order_relaxed); b += parts.size()) {
-      sums.assign(dim * stride, 0.0f);
-      const float* const block = rows + b * kGramianRows * stride;
-      kernels.multiply(block, 1, stride, block, std::min(kGramianRows, count - b * kGramianRows), sums.data(), dim,
-                       stride);
-      for (std::size_t i = 0; i < dim; ++i) {
-        for (std::size_t j = 0; j < dim; ++j) parts[part][i * dim + j] += double{sums[i * stride + j]};
-      }
-      if (interrupt_requested()) stop.store(true, std::memory_order_relaxed);
-    }
-  });
+  for_tiles(parts.size(), 1, threads, stop,
+            [&, sums = AlignedFloats(), room = AlignedFloats()](std::size_t part, std::size_t) mutable {
+              parts[part].assign(dim * dim, 0.0);
+              for (std::size_t b = part; b < blocks && !stop.load(std::memory_order_relaxed); b += parts.size()) {
+                sums.assign(dim * stride, 0.0f);
+                const std::size_t size = std::min(kGramianRows, count - b * kGramianRows);
+                const float* const block = rows(b * kGramianRows, size, room);
+                kernels.multiply(block, 1, stride, block, size, sums.data(), dim, stride);
+                for (std::size_t i = 0; i < dim; ++i) {
+                  for (std::size_t j = 0; j < dim; ++j) parts[part][i * dim + j] += double{sums[i * stride + j]};
+                }
+                if (interrupt_requested()) stop.store(true, std::memory_order_relaxed);
+              }
+            });
   GramianBasis basis{AlignedFloats(stride * stride, 0.0f), AlignedFloats(stride * stride, 0.0f),
                      AlignedFloats(stride, 0.0f)};
   if (stop.load(std::memory_order_relaxed)) return basis;
@@ -118,7 +120,8 @@ bool Als::solve_side(const Interactions& pairs, AlignedFloats& rows, const Align
   const std::size_t n = pairs.num_others() == 0 ? 0 : others.size() / pairs.num_others();
   if (n == 0) return true;
   std::atomic<bool> stop{false};
-  const GramianBasis basis = gramian_basis(others.data(), pairs.num_others(), dim, n, threads, stop);
+  const auto in_place = [&](std::size_t first, std::size_t, AlignedFloats&) { return &others[first * n]; };
+  const GramianBasis basis = gramian_basis(in_place, pairs.num_others(), dim, n, threads, stop);
   AlignedFloats common = basis.values;
   for (float& value : common) value *= settings_.unobserved_weight;
 
@@ -143,7 +146,7 @@ bool Als::solve_side(const Interactions& pairs, AlignedFloats& rows, const Align
                                            common.data(),
                                            als_ridge(settings_, mine.size(), pairs.num_others()),
                                            settings_.steps,
-                                           1e-4f};
+                                           kTolerance};
                 kernels.solve_row(problem, &here[r * n], work.data(), n);
               }
               std::fill(solved.begin(), solved.end(), 0.0f);

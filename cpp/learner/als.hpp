@@ -16,24 +16,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
+#include "learner/als_settings.hpp"
 #include "learner/interactions.hpp"
 #include "storage/aligned.hpp"
 
 namespace recengine {
-
-struct AlsSettings {
-  float unobserved_weight = 0.1f;
-  float l2 = 0.003f;
-  float l2_exponent = 1.0f;
-  std::uint32_t steps = 3;  // of conjugate gradients a row and epoch
-
-  // Throws std::invalid_argument naming the first value that is out of range.
-  void validate() const;
-};
-
-inline constexpr std::size_t kMaxAlsDim = 4096;  // its Gramians are dim x dim, their eigenvectors dim^3 work
-inline constexpr float kMaxAlsWeight = 1e6f;
 
 // Coordinates in which the Gramian of some rows is diagonal. n is the stride.
 struct GramianBasis {
@@ -42,8 +31,11 @@ struct GramianBasis {
   AlignedFloats values;      // (n): the diagonal
 };
 
-// Of `count` private rows. Returns what it has, unfinished, once `stop` is set.
-GramianBasis gramian_basis(const float* rows, std::size_t count, std::size_t dim, std::size_t stride,
+// `size` private rows from row `first` on, one behind the other; `room` is the calling thread's, to copy them into.
+using RowSource = std::function<const float*(std::size_t first, std::size_t size, AlignedFloats& room)>;
+
+// Of `count` rows. Returns what it has, unfinished, once `stop` is set.
+GramianBasis gramian_basis(const RowSource& rows, std::size_t count, std::size_t dim, std::size_t stride,
                            std::size_t threads, std::atomic<bool>& stop);
 
 // l2 (pairs + w0 others)^e

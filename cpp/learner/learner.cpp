@@ -47,6 +47,7 @@ std::vector<Row>& Learner::written() {
 void Learner::mark_written() {
   full_fence();
   for (const Row row : written()) model_.items.dirty.mark(row);
+  if (model_.fold_in) model_.fold_in->moved(written().size());
   written().clear();
 }
 
@@ -212,6 +213,11 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
     });
     step_scalar(item.bias, &item.sums->bias, slope, rate, l2);
   }
+  // A vector that was solved has no row of its own; what it is solved from moves as candidates only.
+  if (settings_.user_model == UserModel::kAls) {
+    if (!ranks()) learn_biases(event, user_bias_slope);
+    return;
+  }
   const float gradient_mean_square = kernels.square_norm(gradient, n) / dim;
   const Slot user = model_.users.slot(event.user);
   const float user_step = row_rate(rate, &user.sums->row, gradient_mean_square);
@@ -226,10 +232,13 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
                              [&](float* row) { kernels.step_row(row, gradient, term.weight, row_step, 0, clip, n); });
     written().push_back(term.item);
   }
-  if (!ranks()) {
-    step_scalar(user.bias, &user.sums->bias, user_bias_slope, rate, l2);
-    learn_global(event, user_bias_slope);
-  }
+  if (!ranks()) learn_biases(event, user_bias_slope);
+}
+
+void Learner::learn_biases(const Event& event, float slope) {
+  const Slot user = model_.users.slot(event.user);
+  step_scalar(user.bias, &user.sums->bias, slope, rate_now(event.sequence), settings_.l2);
+  learn_global(event, slope);
 }
 
 // The weights of the history, with its rows as the candidates' steps have left them, and the offsets of its items.

@@ -69,7 +69,7 @@ class Learner {
   struct PairGroup;
   bool learns_pairs() const {
     return settings_.storage == Storage::kFp32 && settings_.objective == Objective::kBpr && settings_.negatives == 1 &&
-           settings_.history == 0;
+           settings_.history == 0 && settings_.user_model == UserModel::kLearned;
   }
   bool ranks() const { return settings_.objective == Objective::kSoftmax || settings_.objective == Objective::kBpr; }
   void prepare_pair(const Event& event, Pair& pair) const;
@@ -85,6 +85,7 @@ class Learner {
   void choice_slopes(const Event& event, Scratch& work, std::size_t count) const;
   void apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope);
   void learn_context(const Event& event, Scratch& work, std::size_t count);
+  void learn_biases(const Event& event, float slope);
   void learn_global(const Event& event, float slope);
   void observe(const Event& event);
   // The user's last items that are there still, as many as an event is counted with.

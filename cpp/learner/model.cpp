@@ -19,6 +19,7 @@ Model::Model(EpochDomain& domain, const Settings& settings)
       cooccurrence(settings.neighbors, settings.neighbors_half_life),
       context(settings.history, settings.history_decay),
       has_repeats_(settings.objective == Objective::kSoftmax && settings.history > 0) {
+  if (settings.user_model == UserModel::kAls) fold_in.emplace(domain, items, settings.als);
   float weight = 1;
   for (std::uint32_t t = 0; t < settings.history; ++t, weight *= settings.history_decay) decay_.push_back(weight);
   users.attach([this](std::size_t count) { user_state.reserve(count); }, [this](Row user) { user_state.wipe(user); });
@@ -34,22 +35,62 @@ Model::Model(EpochDomain& domain, const Settings& settings)
       });
 }
 
-void Model::compose(Row user, double now, QueryVector& query) const {
+void Model::compose(Row user, double now, QueryVector& query) {
   const auto most = static_cast<std::uint32_t>(decay_.size());
   query.entries.resize(most);
   query.entries.resize(user == kNoRow ? 0 : user_state.last_items(user, now, query.entries.data(), most));
   const auto gone = [this](const HistoryEntry& entry) { return !items.is_live(entry.item); };
   query.entries.erase(std::remove_if(query.entries.begin(), query.entries.end(), gone), query.entries.end());
+  if (fold_in) {
+    std::vector<Row> chosen;
+    if (user != kNoRow) user_state.seen(user).for_each([&chosen](Row item) { chosen.push_back(item); });
+    const auto in_history = [&query](Row item) {
+      return std::any_of(query.entries.begin(), query.entries.end(),
+                         [item](const HistoryEntry& entry) { return entry.item == item; });
+    };
+    chosen.erase(std::remove_if(chosen.begin(), chosen.end(), in_history), chosen.end());
+    for (const HistoryEntry& entry : query.entries) {
+      if (!entry.disliked) chosen.push_back(entry.item);
+    }
+    fold(chosen, query);
+    return;
+  }
   start_from(user, query);
   add_history(query);
 }
 
-void Model::compose(Row user, std::span<const Row> session, QueryVector& query) const {
+void Model::compose(Row user, std::span<const Row> session, QueryVector& query) {
+  if (fold_in) {
+    std::vector<Row> chosen(session.begin(), session.end());
+    fold(chosen, query);
+    return;
+  }
   start_from(user, query);
   query.entries.clear();
   const std::size_t length = std::min(session.size(), decay_.size());
   for (std::size_t t = 0; t < length; ++t) query.entries.push_back({session[session.size() - 1 - t], true, false});
   add_history(query);
+}
+
+void Model::fold(std::vector<Row>& chosen, QueryVector& query) {
+  const auto gone = [this](Row item) { return !items.is_live(item); };
+  chosen.erase(std::remove_if(chosen.begin(), chosen.end(), gone), chosen.end());
+  std::sort(chosen.begin(), chosen.end());  // sums do not depend on the order in which a set was filled
+  query.clear_history();
+  std::vector<Row> distinct;
+  std::vector<float> weights;
+  for (const Row item : chosen) {
+    if (distinct.empty() || distinct.back() != item) {
+      distinct.push_back(item);
+      weights.push_back(0);
+    }
+    weights.back() += 1;
+  }
+  for (std::size_t i = 0; i < distinct.size(); ++i) {
+    query.history.push_back({distinct[i], weights[i], QueryVector::kFixed});
+  }
+  query.x.resize(items.stride());
+  fold_in->solve(distinct, weights, query.x.data());
 }
 
 void Model::start_from(Row user, QueryVector& query) const {
@@ -62,11 +103,7 @@ void Model::start_from(Row user, QueryVector& query) const {
 }
 
 void Model::add_history(QueryVector& query) const {
-  query.history.clear();
-  query.repeated.clear();
-  query.repeats.clear();
-  query.times.clear();
-  query.marks.reset();
+  query.clear_history();
   const bool session = !query.entries.empty() && query.entries.front().in_session;
   std::uint32_t places = 0, earlier = 0;  // taken, in the session and before
   for (const HistoryEntry& entry : query.entries) {

@@ -12,11 +12,13 @@
 #include <atomic>
 #include <bitset>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "learner/context_weights.hpp"
 #include "learner/cooccurrence.hpp"
+#include "learner/fold_in.hpp"
 #include "learner/popularity.hpp"
 #include "learner/recent_items.hpp"
 #include "learner/settings.hpp"
@@ -50,6 +52,14 @@ struct QueryVector {
 
   std::bitset<1024> marks;  // of `repeated`, by the lowest bits: most items that are not there are told at once
 
+  void clear_history() {
+    history.clear();
+    repeated.clear();
+    repeats.clear();
+    times.clear();
+    marks.reset();
+  }
+
   // Where in `repeated` an item is, or its size.
   std::size_t find(Row item) const {
     if (!marks[item % marks.size()]) return repeated.size();
@@ -67,8 +77,12 @@ class Model {
 
   // x_u and the offsets of a user (kNoRow: nobody) at time `now`, with the user's own history, or with the one given,
   // a session that goes on, newest last as a caller lists it.
-  void compose(Row user, double now, QueryVector& query) const;
-  void compose(Row user, std::span<const Row> session, QueryVector& query) const;
+  //
+  // With user_model kAls x_u is solved instead, from all items the user has seen, each as often as it is in the
+  // history, at least once, but for the disliked ones; no row but those of items goes in, and there are no offsets.
+  // query.history then says only which these are.
+  void compose(Row user, double now, QueryVector& query);
+  void compose(Row user, std::span<const Row> session, QueryVector& query);
 
   EmbeddingTable users;
   EmbeddingTable items;
@@ -77,6 +91,7 @@ class Model {
   RecentItems recent;
   Cooccurrence cooccurrence;
   ContextWeights context;
+  std::optional<FoldIn> fold_in;  // of user_model kAls
   // b of the logistic model, the mean of the squared one. Learned without locks, through relaxed accesses.
   float global_bias = 0;
   float global_accumulator = 0;  // Adagrad's sum for it; for the squared model the total weight of the ratings
@@ -85,6 +100,7 @@ class Model {
   void start_from(Row user, QueryVector& query) const;  // the learned row, or zero
   void add_history(QueryVector& query) const;           // as `entries` say
   void add_repeat(const HistoryEntry& entry, std::uint32_t place, QueryVector& query) const;
+  void fold(std::vector<Row>& chosen, QueryVector& query);  // sorts `chosen`
 
   const bool has_repeats_;
   std::vector<float> decay_;  // decay^t

@@ -21,6 +21,8 @@ constexpr std::array<std::pair<std::string_view, Objective>, 4> kObjectives{{{"s
                                                                              {"bpr", Objective::kBpr},
                                                                              {"logistic", Objective::kLogistic},
                                                                              {"squared", Objective::kSquared}}};
+constexpr std::array<std::pair<std::string_view, UserModel>, 2> kUserModels{
+    {{"learned", UserModel::kLearned}, {"als", UserModel::kAls}}};
 constexpr std::array<std::pair<std::string_view, Optimizer>, 2> kOptimizers{
     {{"adagrad", Optimizer::kAdagrad}, {"sgd", Optimizer::kSgd}}};
 constexpr std::array<std::pair<std::string_view, Storage>, 2> kStorages{
@@ -51,9 +53,11 @@ void check_range(std::string_view name, double value, double low, double high, s
 }  // namespace
 
 Objective parse_objective(std::string_view name) { return parse(kObjectives, "objective", name); }
+UserModel parse_user_model(std::string_view name) { return parse(kUserModels, "user_model", name); }
 Optimizer parse_optimizer(std::string_view name) { return parse(kOptimizers, "optimizer", name); }
 Storage parse_storage(std::string_view name) { return parse(kStorages, "storage", name); }
 std::string_view name_of(Objective objective) { return name_in(kObjectives, objective); }
+std::string_view name_of(UserModel user_model) { return name_in(kUserModels, user_model); }
 std::string_view name_of(Optimizer optimizer) { return name_in(kOptimizers, optimizer); }
 std::string_view name_of(Storage storage) { return name_in(kStorages, storage); }
 
@@ -75,6 +79,10 @@ void Settings::validate() const {
     refuse("neighbors_window", message("between 1 and ", kMaxNeighborsWindow), neighbors_window);
   }
   if (!(session_gap >= 0)) refuse("session_gap", "a number of seconds of at least 0", session_gap);
+  als.validate();
+  if (user_model == UserModel::kAls && dim > kMaxAlsDim) {
+    refuse("dim", message("at most ", kMaxAlsDim, " for user_model 'als'"), dim);
+  }
   if (negatives > kMaxNegatives) refuse("negatives", message("at most ", kMaxNegatives), negatives);
   if (history > kMaxHistory) refuse("history", message("at most ", kMaxHistory), history);
   const bool ranks = objective == Objective::kSoftmax || objective == Objective::kBpr;

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <string_view>
 
+#include "learner/als_settings.hpp"
 #include "storage/row_table.hpp"
 
 namespace recengine {
 
 enum class Objective : std::uint32_t { kSoftmax, kBpr, kLogistic, kSquared };
+enum class UserModel : std::uint32_t { kLearned, kAls };
 enum class Optimizer : std::uint32_t { kAdagrad, kSgd };
 
 struct Settings {
@@ -26,8 +28,10 @@ struct Settings {
   std::uint32_t negatives = 64;
   float recent_share = 0.5f;  // of the softmax negatives: drawn from recent events instead of uniformly
   std::uint32_t history = 32;
-  float history_decay = 0.5f;                  // the weights of the history before any are learned
-  double session_gap = 3600.0;                 // seconds; a longer pause ends a session
+  float history_decay = 0.5f;   // the weights of the history before any are learned
+  double session_gap = 3600.0;  // seconds; a longer pause ends a session
+  UserModel user_model = UserModel::kLearned;
+  AlsSettings als;                             // of user_model kAls
   double popularity_half_life = 14 * 86400.0;  // seconds; infinity: never forgets
   Storage storage = Storage::kFp32;            // of the rows of users and items
   std::uint32_t neighbors = 0;                 // slots of an item's list of neighbours; 0: no co-occurrence is kept
@@ -48,9 +52,11 @@ inline constexpr std::uint32_t kMaxNeighbors = 256;
 inline constexpr std::uint32_t kMaxNeighborsWindow = 64;
 
 Objective parse_objective(std::string_view name);
+UserModel parse_user_model(std::string_view name);
 Optimizer parse_optimizer(std::string_view name);
 Storage parse_storage(std::string_view name);
 std::string_view name_of(Objective objective);
+std::string_view name_of(UserModel user_model);
 std::string_view name_of(Optimizer optimizer);
 std::string_view name_of(Storage storage);
 

@@ -101,8 +101,13 @@ SoftmaxFit::SoftmaxFit(const Interactions& by_user, const SoftmaxFitSettings& se
     const auto count = static_cast<double>(by_user.size(u));
     pairs += count;
     if (count > 0) total += std::pow(count, double{settings_.user_exponent});
-    // The learned row is what the items leave of the given one.
-    add_mean(u, -1, &users_.rows[u * n_]);
+    // A user starts at the mean of the items: with a row of its own at zero, or, without a history, as a first row.
+    float* const row = &users_.rows[u * n_];
+    if (settings_.history_weight > 0) {
+      std::fill_n(row, n_, 0.0f);
+    } else if (!(active_kernels().square_norm(row, n_) > 0)) {
+      add_mean(u, 1, row);
+    }
   }
   mean_weight_ = pairs > 0 ? static_cast<float>(total / pairs) : 1.0f;
 }
@@ -112,10 +117,10 @@ void SoftmaxFit::measure_item(std::size_t item) {
   inverse_norms_[item] = norm > kShortest ? 1 / norm : 0.0f;
 }
 
-void SoftmaxFit::add_mean(std::size_t user, float sign, float* x) const {
-  if (settings_.history_weight == 0) return;
+void SoftmaxFit::add_mean(std::size_t user, float scale, float* x) const {
+  if (scale == 0) return;
   const auto chosen = by_user_.others(user);
-  const float weight = sign * settings_.history_weight / static_cast<float>(chosen.size());
+  const float weight = scale / static_cast<float>(chosen.size());
   for (const std::uint32_t item : chosen) {
     active_kernels().add_scaled(x, &items_.rows[item * n_], weight * inverse_norms_[item], n_);
   }
@@ -217,7 +222,7 @@ void SoftmaxFit::learn_users(Batch& batch, std::size_t first, std::size_t size, 
   for (std::size_t u = 0; u < size; ++u) {
     const std::size_t user = batch.users[first + u];
     std::copy_n(&users_.rows[user * n_], n_, x.begin());
-    add_mean(user, 1, x.data());
+    add_mean(user, settings_.history_weight, x.data());
     const float length = std::sqrt(kernels.square_norm(x.data(), n_));
     scratch.inverse_lengths[u] = length > kShortest ? 1 / length : 0.0f;
     kernels.add_scaled(&scratch.units[u * n_], x.data(), scratch.inverse_lengths[u], n_);
@@ -285,7 +290,7 @@ void SoftmaxFit::write_rows(AlignedFloats& users, AlignedFloats& items) const {
   AlignedFloats x(n_);
   for (std::size_t user = 0; user < by_user_.num_rows(); ++user) {
     std::copy_n(&users_.rows[user * n_], n_, x.begin());
-    add_mean(user, 1, x.data());
+    add_mean(user, settings_.history_weight, x.data());
     const float length = std::sqrt(kernels.square_norm(x.data(), n_));
     float* const out = &users[user * n_];
     std::fill_n(out, n_, 0.0f);

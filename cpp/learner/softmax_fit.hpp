@@ -38,7 +38,8 @@ struct SoftmaxFitSettings {
 
 class SoftmaxFit {
  public:
-  // Starts from these rows, (count, stride) with zero padding: what a query multiplies.
+  // Starts from these items; with a history weight users start at their items' mean, otherwise from these rows, where
+  // they are not zero. Rows are (count, stride), with zero padding.
   SoftmaxFit(const Interactions& by_user, const SoftmaxFitSettings& settings, const AlignedFloats& users,
              const AlignedFloats& items);
 
@@ -65,7 +66,7 @@ class SoftmaxFit {
   void learn_users(Batch& batch, std::size_t first, std::size_t size, Scratch& scratch);
   void learn_item(const Batch& batch, std::size_t number, AlignedFloats& gradient);
   void measure_item(std::size_t item);
-  void add_mean(std::size_t user, float sign, float* x) const;  // the history's part of x_u
+  void add_mean(std::size_t user, float scale, float* x) const;  // of the user's items, at length one
 
   const Interactions& by_user_;
   const SoftmaxFitSettings settings_;

@@ -15,11 +15,26 @@ from importlib.metadata import PackageNotFoundError, version
 from recengine._core import FormatError
 from recengine.engine import Engine
 from recengine.filters import Filter
+from recengine.fit import FitResult, Ials, Sgd, Softmax
 from recengine.ranking import Ranking
 from recengine.retrieval import Cells, Flat, Graph
 from recengine.system import info
 
-__all__ = ["Cells", "Engine", "Filter", "Flat", "FormatError", "Graph", "Ranking", "__version__", "info"]
+__all__ = [
+    "Cells",
+    "Engine",
+    "Filter",
+    "FitResult",
+    "Flat",
+    "FormatError",
+    "Graph",
+    "Ials",
+    "Ranking",
+    "Sgd",
+    "Softmax",
+    "__version__",
+    "info",
+]
 
 try:
     __version__ = version("recengine")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from recengine import _core
 from recengine.columns import id_column, number_column, seconds, seconds_column
 from recengine.filters import Filter, core_filter
+from recengine.fit import FitResult, Ials, Method, Reporter, fit
 from recengine.ranking import Ranking, padded, single
 from recengine.retrieval import Retrieval, core_retrieval
 from recengine.tables import Factors, Ids
@@ -20,6 +21,8 @@ __all__ = ["Engine"]
 
 Id = str | int
 Objective = Literal["softmax", "bpr", "logistic", "squared"]
+
+ALS = Ials()
 
 # What each objective starts from where the caller says nothing: (learning_rate with Adagrad, with SGD, negatives).
 _DEFAULTS: dict[str, tuple[float, float, int]] = {
@@ -87,6 +90,13 @@ class Engine:
         How many of the user's last items an event is counted with, 1 to 64, each weighing .8 of the one after it.
     neighbors_half_life
         Seconds after which such an event counts half; ``math.inf``: never.
+    user_model
+        ``"als"``: the user's vector is not learned but solved, when it is needed, from all items the user has chosen,
+        each as often as it is among the last `history`, at least once: the exact minimum of implicit alternating least
+        squares for these items (Hu, Koren and Volinsky 2008). New users, sessions and each new event count at once.
+        Item rows then come from `fit` with method "ials" and stay where they are, unless a `learning_rate` is given.
+    als_unobserved_weight, als_l2, als_l2_exponent
+        What that minimises: see `Ials`, which has the same defaults.
     threads
         Most threads a call may use; default: the processors of the machine. Can be changed later.
     maintenance
@@ -137,12 +147,18 @@ class Engine:
         neighbors: int = 0,
         neighbors_window: int = 8,
         neighbors_half_life: float = 120 * 86400.0,
+        user_model: Literal["learned", "als"] = "learned",
+        als_unobserved_weight: float = ALS.unobserved_weight,
+        als_l2: float = ALS.l2,
+        als_l2_exponent: float = ALS.l2_exponent,
         threads: int | None = None,
         maintenance: bool = True,
     ) -> None:
         adagrad_rate, sgd_rate, default_negatives = _DEFAULTS.get(objective, (0.0, 0.0, 0))
         if learning_rate is None:
             learning_rate = sgd_rate if optimizer == "sgd" else adagrad_rate
+            if user_model == "als":
+                learning_rate = 0.0
         core = _core.Engine(
             {
                 "dim": dim,
@@ -164,6 +180,10 @@ class Engine:
                 "neighbors": neighbors,
                 "neighbors_window": neighbors_window,
                 "neighbors_half_life": neighbors_half_life,
+                "user_model": user_model,
+                "als_unobserved_weight": als_unobserved_weight,
+                "als_l2": als_l2,
+                "als_l2_exponent": als_l2_exponent,
             }
         )
         if threads is not None:
@@ -293,6 +313,71 @@ class Engine:
             number_column(weights),
             threads,
         )
+
+    def fit(
+        self,
+        users: Any,
+        items: Any,
+        values: Any = None,
+        *,
+        timestamps: Any = None,
+        method: Method = "sgd",
+        epochs: int = 10,
+        validation: float = 0.0,
+        patience: int | None = None,
+        threads: int | None = None,
+        progress: bool | Reporter = False,
+    ) -> FitResult:
+        """Trains on pairs in epochs, from the rows as they are; the engine goes on learning from events afterwards.
+
+        Queries go on meanwhile. "ials" and "softmax" train copies of the rows of these users and items and then put
+        them in place, with their biases at zero: what others teach the engine about them in between is lost. Every pair
+        is recorded as an event of its user (seen items, history, popularity), once; by "sgd" in every epoch.
+
+        Parameters
+        ----------
+        users, items, timestamps
+            Columns of n, as in `learn_many`; new ids are added.
+        values
+            "sgd": as in `learn_many`. "ials": the pairs' weights, positive and at most 1e6; those of equal pairs are
+            added up. "softmax": None.
+        method
+            "sgd", the engine's own objective; "ials", implicit alternating least squares; "softmax", softmax over the
+            whole catalogue. `Sgd`, `Ials` and `Softmax` hold their options.
+        epochs
+            Passes over the pairs, at most.
+        validation
+            This share of the pairs, drawn by the engine's seed, is held out: recall@20 on them (of at most 5,000 users)
+            is taken after each epoch, and the engine is left with the rows that did best. They are recorded, but not
+            learned from.
+        patience
+            Stop after so many epochs without a better recall.
+        threads
+            At most `Engine.threads`, the default. With one thread equal calls give equal rows.
+        progress
+            True for a progress bar (tqdm, extra ``[evaluate]``), or a function that is called with an `Epoch` after
+            each.
+
+        Returns
+        -------
+        FitResult
+            Also after Ctrl-C, which ends the training and keeps what is learned.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before anything changes, naming what is not valid.
+
+        Examples
+        --------
+        >>> engine = Engine(dim=8, history=0)
+        >>> users, items = [1, 1, 2, 2, 3], ["tea", "cup", "tea", "cup", "tea"]
+        >>> engine.fit(users, items, method="ials", epochs=5).epochs
+        5
+        >>> engine.recommend(3, k=1, exclude_seen=True).ids.tolist()
+        ['cup']
+        """
+        return fit(self, users, items, values, timestamps, method, epochs, validation, patience, threads, progress)
 
     # ---- queries
 
