@@ -266,14 +266,14 @@ int main() {
       check_multiply(kernels, 7, 300, 64, across);
       check_multiply(kernels, 13, 5, 112, across);
     }
-    for (const std::size_t count : {0, 1, 3, 4, 9, 200}) {
+    for (const std::size_t count : {0u, 1u, 3u, 4u, 9u, 200u}) {
       check_solve_row(kernels, 10, count);
       check_solve_row(kernels, 64, count);
       check_solve_row(kernels, 70, count);
     }
   }
   select_kernels("");
-  for (const std::size_t n : {1, 2, 3, 17, 64}) {
+  for (const std::size_t n : {1u, 2u, 3u, 17u, 64u}) {
     check_eigen(n, false);
     check_eigen(n, true);
   }
