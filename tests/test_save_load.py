@@ -108,7 +108,15 @@ def test_a_loaded_engine_goes_on_bit_for_bit(objective: str, strings: bool, tmp_
 
 
 @pytest.mark.parametrize(
-    "options", [{"optimizer": "sgd"}, {"history": 0}, {"popularity_half_life": float("inf")}, {"dim": 1}], ids=str
+    "options",
+    [
+        {"optimizer": "sgd"},
+        {"history": 0},
+        {"popularity_half_life": float("inf")},
+        {"dim": 1},
+        {"storage": "fp16"},
+    ],
+    ids=str,
 )
 def test_other_settings_go_round(options: dict[str, Any], tmp_path: Path) -> None:
     engine = Engine(**{"dim": 6, "seed": 3, **options})
@@ -169,11 +177,20 @@ def test_names_of_files(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    engine = Engine(dim=2, history=2, neighbors=2)
-    engine.learn_many(["a", "b", "a"], [1, 2, 3], timestamps=[1.0, 2.0, 3.0])
-    engine.remove_items([2])
-    return saved(engine, tmp_path_factory.mktemp("small"))
+def by_storage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A small file with each storage of rows."""
+    files = {}
+    for storage in ("fp32", "fp16"):
+        engine = Engine(dim=2, history=2, neighbors=2, storage=storage)
+        engine.learn_many(["a", "b", "a"], [1, 2, 3], timestamps=[1.0, 2.0, 3.0])
+        engine.remove_items([2])
+        files[storage] = saved(engine, tmp_path_factory.mktemp("small"))
+    return files
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16"])
+def small(request: pytest.FixtureRequest, by_storage: dict[str, bytes]) -> bytes:
+    return by_storage[request.param]
 
 
 def refused(path: Path) -> None:
@@ -240,7 +257,7 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-_TYPES = ["u1", "<i8", "<u4", "<u8", "<f4", "<f8"]  # by the element type of docs/file-format.md
+_TYPES = ["u1", "<i8", "<u4", "<u8", "<f4", "<f8", "<f2"]  # by the element type of docs/file-format.md
 
 
 class Part(NamedTuple):
@@ -370,7 +387,7 @@ def test_missing_short_and_mistyped_sections_are_refused(small: bytes, tmp_path:
             None,
             Part(part.kind, part.values[:-1]),
             Part(part.kind, np.append(part.values, part.values[:1])),
-            Part((part.kind + 1) % 6, part.values),
+            Part((part.kind + 1) % len(_TYPES), part.values),
         ):
             if other is not None and len(other.values) == len(part.values) and other.kind == part.kind:
                 continue  # an empty section cannot get shorter
@@ -385,10 +402,10 @@ def test_missing_short_and_mistyped_sections_are_refused(small: bytes, tmp_path:
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_contents_are_refused_or_work(
-    small: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    by_storage: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Checksums right, contents random: a clean refusal, or an engine that answers."""
-    parts = parts_of(small)
+    parts = parts_of(by_storage[data.draw(st.sampled_from(sorted(by_storage)))])
     for _ in range(data.draw(st.integers(1, 3))):
         name = data.draw(st.sampled_from(sorted(name for name, part in parts.items() if len(part.values))))
         values = parts[name].values
