@@ -11,6 +11,7 @@
 // written out for the same reason: whether a compiler contracts an expression depends on what surrounds it
 // (-ffp-contract=off).
 
+#include "kernels/relaxed.hpp"  // whether ThreadSanitizer is on
 #include "kernels/table.hpp"
 
 #define RECENGINE_INLINE [[gnu::always_inline]] inline
