@@ -73,6 +73,9 @@ def current(engine: Engine) -> Parameters:
     )
 
 
+NEGLIGIBLE = 1e-3  # slopes with a history, as docs/objectives.md has it
+
+
 @every_objective
 @settings(max_examples=20, deadline=None, phases=[Phase.generate])
 @given(
@@ -121,6 +124,8 @@ def test_one_step_goes_down_the_gradient(
 
     before = current(engine)
     gradient = Parameters.of(numeric_gradient(total_loss, before.flat()), count, dim)
+    slopes = gradient.item_biases[candidates] - l2 * before.item_biases[candidates]
+    assume(np.all(np.abs(slopes) > 2 * NEGLIGIBLE * weight))  # of others the step is left out
     engine.learn_one(7, item, value, weight)
     after = current(engine)
 
