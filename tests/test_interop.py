@@ -196,7 +196,7 @@ def saved(path: Path, space: str, vectors: npt.NDArray[np.float32], labels: npt.
     hnswlib = pytest.importorskip("hnswlib")
     index = hnswlib.Index(space, vectors.shape[1])
     index.init_index(len(vectors) + 50, M=5, ef_construction=30, random_seed=1)
-    index.add_items(vectors, labels)
+    index.add_items(vectors, labels, num_threads=1)  # in this order
     index.save_index(str(path))
     return index
 
