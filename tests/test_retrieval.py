@@ -15,7 +15,7 @@ from recengine import Cells, Engine, Flat, Graph
 from recengine.retrieval import Retrieval
 
 Floats = npt.NDArray[np.float32]
-CERTIFIED: list[Retrieval] = ["auto", Flat(), Cells()]
+CERTIFIED: list[Retrieval] = ["auto", Flat(), Flat(codes=False), Cells()]
 
 
 def made(items: int, dim: int = 16, seed: int = 0, **options: Any) -> Engine:
@@ -174,6 +174,7 @@ def test_plan_says_what_was_done() -> None:
     engine.set_filter("few", [1, 2, 3])
     assert engine.plan(0, filter=engine.filter("few"))["retrieval"] == "gather"
     assert engine.plan(0, retrieval=Flat())["retrieval"] == "flat"
+    assert engine.plan(0, retrieval=Flat(codes=False))["retrieval"] == "rows"
     assert engine.plan(0, retrieval=Graph())["certified"] is False
 
 
@@ -229,6 +230,8 @@ def test_bad_input() -> None:
             Graph(ef=wrong)
     with pytest.raises(TypeError, match=r"1\.5"):
         Graph(ef=1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="1"):
+        Flat(codes=1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="hnsw"):
         engine.recommend(0, retrieval="hnsw")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="nan"):

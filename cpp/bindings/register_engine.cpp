@@ -81,7 +81,7 @@ py::dict from_settings(const Settings& settings) {
 using RetrievalChoice = std::pair<std::string, py::ssize_t>;
 
 RetrievalOptions to_retrieval(const std::string& way, py::ssize_t most) {
-  for (const Way known : {Way::kAuto, Way::kFlat, Way::kCells, Way::kGraph}) {
+  for (const Way known : {Way::kAuto, Way::kRows, Way::kFlat, Way::kCells, Way::kGraph}) {
     if (way != name_of(known)) continue;
     RetrievalOptions options{known, CellIndex::kAllCells};
     if (most > 0) options.most = static_cast<std::size_t>(most);

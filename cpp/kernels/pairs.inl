@@ -63,12 +63,13 @@ RECENGINE_INLINE vec stepped_finite(vec row, vec x, vec rates, vec decays, vec l
 RECENGINE_INLINE void step_pair_freely(const PairRows& pair, float user_rate, float item_rate, float negative_rate,
                                        std::size_t n) {
   const vec user_rates = splat(user_rate), item_rates = splat(-item_rate), negative_rates = splat(-negative_rate);
+  float *const user_row = pair.user.row, *const item_row = pair.item.row, *const negative_row = pair.negative.row;
   for (std::size_t k = 0; k < n; k += kLanes) {
-    const vec user = load_row(pair.user.row + k);
-    const vec item = load_row(pair.item.row + k), negative = load_row(pair.negative.row + k);
-    store_row(pair.user.row + k, multiply_add(user_rates, item - negative, user));
-    store_row(pair.item.row + k, multiply_add(item_rates, user, item));
-    store_row(pair.negative.row + k, multiply_add(negative_rates, user, negative));
+    const vec user = load_row(user_row + k);
+    const vec item = load_row(item_row + k), negative = load_row(negative_row + k);
+    store_row(user_row + k, multiply_add(user_rates, item - negative, user));
+    store_row(item_row + k, multiply_add(item_rates, user, item));
+    store_row(negative_row + k, multiply_add(negative_rates, user, negative));
   }
 }
 
@@ -76,12 +77,13 @@ RECENGINE_INLINE void step_pair(const PairRows& pair, float user_rate, float ite
                                 float decay, float clip, std::size_t n) {
   const vec user_rates = splat(user_rate), item_rates = splat(item_rate), negative_rates = splat(negative_rate);
   const vec decays = splat(decay), limits = splat(clip);
+  float *const user_row = pair.user.row, *const item_row = pair.item.row, *const negative_row = pair.negative.row;
   for (std::size_t k = 0; k < n; k += kLanes) {
-    const vec user = load_row(pair.user.row + k);
-    const vec item = load_row(pair.item.row + k), negative = load_row(pair.negative.row + k);
-    store_row(pair.user.row + k, stepped_finite(user, negative - item, user_rates, decays, limits));
-    store_row(pair.item.row + k, stepped_finite(item, user, item_rates, decays, limits));
-    store_row(pair.negative.row + k, stepped_finite(negative, user, negative_rates, decays, limits));
+    const vec user = load_row(user_row + k);
+    const vec item = load_row(item_row + k), negative = load_row(negative_row + k);
+    store_row(user_row + k, stepped_finite(user, negative - item, user_rates, decays, limits));
+    store_row(item_row + k, stepped_finite(item, user, item_rates, decays, limits));
+    store_row(negative_row + k, stepped_finite(negative, user, negative_rates, decays, limits));
   }
 }
 

@@ -18,9 +18,15 @@ static_assert(kPairs >= kAhead + kMaxPairs);
 constexpr std::size_t kPrefetched = 256;  // floats of a row; the hardware follows by itself from there
 constexpr float kMaxPairFactor = 1e6f;    // as much as the kernel takes of a weight or a decay
 
+// To the second level: the first is too small for what several events need, and has too few misses under way.
 [[gnu::always_inline]] inline void prefetch_slot(const Slot& slot, std::size_t stride) {
   for (std::size_t d = 0; d < std::min(stride, kPrefetched); d += kRowPadding) __builtin_prefetch(slot.row + d, 0, 2);
   __builtin_prefetch(slot.sums, 0, 2);
+}
+
+// From there to the first.
+[[gnu::always_inline]] inline void prefetch_row(const float* row, std::size_t stride) {
+  for (std::size_t d = 0; d < std::min(stride, kPrefetched); d += kRowPadding) __builtin_prefetch(row + d, 0, 3);
 }
 
 }  // namespace
@@ -119,6 +125,11 @@ void Learner::learn_pair(const Event& event, Pair& pair, PairGroup& group) {
   }
   if (group.size == kMaxPairs || group.shares_row(event, negative)) learn_group(group);
   group.add(event, pair, negative);
+  // While the group waits for others.
+  const std::size_t stride = model_.items.stride();
+  prefetch_row(pair.rows.user.row, stride);
+  prefetch_row(pair.rows.item.row, stride);
+  prefetch_row(pair.rows.negative.row, stride);
 }
 
 void Learner::learn(const Event& event) {

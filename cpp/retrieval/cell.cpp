@@ -4,6 +4,8 @@
 #include <cstring>
 #include <memory>
 
+#include "storage/arena.hpp"
+
 namespace recengine {
 
 namespace {
@@ -20,7 +22,7 @@ void raise(std::atomic<float>& bound, float value) {
 Cell::Cell(std::size_t rows, std::size_t stride) : stride_(stride), capacity_(whole_blocks(rows) * kBlockRows) {
   const std::size_t blocks = capacity_ / kBlockRows;
   bytes_ = blocks * (block_bytes(stride_) + sizeof(float)) + capacity_ * sizeof(Row);
-  blocks_ = static_cast<unsigned char*>(::operator new(bytes_, std::align_val_t{kCacheLine}));
+  blocks_ = static_cast<unsigned char*>(Arena::shared().allocate(bytes_));
   std::memset(blocks_, 0, bytes_);
   rows_ = reinterpret_cast<std::atomic<Row>*>(blocks_ + blocks * block_bytes(stride_));
   for (std::size_t lane = 0; lane < capacity_; ++lane) ::new (rows_ + lane) std::atomic<Row>(kNoRow);
@@ -28,7 +30,7 @@ Cell::Cell(std::size_t rows, std::size_t stride) : stride_(stride), capacity_(wh
   std::uninitialized_value_construct_n(norms_, blocks);
 }
 
-Cell::~Cell() { ::operator delete(blocks_, std::align_val_t{kCacheLine}); }
+Cell::~Cell() { Arena::shared().deallocate(blocks_, bytes_); }
 
 VectorCode Cell::encode(std::size_t lane, Row row, const float* values, float bias) {
   VectorCode code;

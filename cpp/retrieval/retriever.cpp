@@ -27,6 +27,8 @@ const char* name_of(Way way) {
   switch (way) {
     case Way::kAuto:
       return "auto";
+    case Way::kRows:
+      return "rows";
     case Way::kFlat:
       return "flat";
     case Way::kGather:
@@ -78,6 +80,10 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
       } else {
         scan_flat(items_, query, selection, top);
       }
+      break;
+    case Way::kRows:
+      scan_flat(items_, query, selection, top);
+      report.search.scored = items_.size();
       break;
     case Way::kAuto:
     case Way::kFlat:

@@ -1,6 +1,8 @@
 // Retriever: one entrance to the ways of finding the best items, and the planner that chooses between them.
 //
-//   flat    every row: in fp32 where they are few, else by 4-bit codes and then in fp32. Certified.
+//   rows    every row, in fp32. Certified.
+//   flat    every row: as `rows` where they are few or written without a pause, else by 4-bit codes and then in fp32.
+//           Certified.
 //   gather  only the rows that a filter or a list of candidates leaves. Certified.
 //   cells   bounded cells (cell_index.hpp). Certified, unless their number is capped.
 //   graph   a navigable graph (graph.hpp). Never certified; built when it is first asked for.
@@ -25,7 +27,7 @@
 
 namespace recengine {
 
-enum class Way : std::uint8_t { kAuto, kFlat, kGather, kCells, kGraph };
+enum class Way : std::uint8_t { kAuto, kRows, kFlat, kGather, kCells, kGraph };
 const char* name_of(Way way);
 
 struct RetrievalOptions {

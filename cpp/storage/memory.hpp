@@ -1,16 +1,14 @@
-// Memory: zero-filled, aligned blocks for the tables, on huge pages where they are large and the system has them.
+// Memory: zero-filled, aligned blocks for the tables, on huge pages where the system has them.
 #pragma once
 
 #include <cstddef>
-#include <string>
+
+#include "storage/pages.hpp"
 
 namespace recengine {
 
-inline constexpr std::size_t kCacheLine = 64;
-inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
-// Owns one zero-filled block, aligned to a cache line, or to a huge page from 2 MiB on. Large blocks come from mmap, so
-// that pages nobody has touched yet cost nothing.
+// Owns one zero-filled block, aligned to a cache line, or to a huge page where it is larger than what arenas cut up.
+// Pages of large blocks that nobody has touched yet cost nothing.
 class Memory {
  public:
   Memory() = default;
@@ -26,11 +24,7 @@ class Memory {
 
  private:
   std::byte* data_ = nullptr;
-  std::size_t bytes_ = 0;  // what is held, rounded up to whole pages for large blocks
+  std::size_t bytes_ = 0;
 };
-
-// How the system grants transparent huge pages: "always", "madvise" (both give them to large blocks), "never", or
-// "unavailable" where there is no such setting.
-std::string huge_pages_mode();
 
 }  // namespace recengine

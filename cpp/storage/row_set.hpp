@@ -13,10 +13,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <utility>
 
 #include "kernels/relaxed.hpp"
+#include "storage/arena.hpp"
 #include "storage/epoch.hpp"
 
 namespace recengine {
@@ -158,13 +158,11 @@ class RowSet {  // zero bytes are an empty set, as a Column needs
   static Table make_table(std::size_t rows) {
     const auto bits = std::max(kMinBits, static_cast<std::uint32_t>(std::bit_width(rows * 2 - 1)));
     Table table{bits - kMinBits};
-    const std::size_t bytes = table.bytes();
-    void* memory = ::operator new(bytes, std::align_val_t{kAlignment});
-    table.word += reinterpret_cast<std::uintptr_t>(memory);
+    table.word += reinterpret_cast<std::uintptr_t>(Arena::shared().allocate(table.bytes()));
     std::uninitialized_value_construct_n(table.places(), table.capacity() + 1);
     return table;
   }
-  static void delete_table(Table table) { ::operator delete(table.places(), std::align_val_t{kAlignment}); }
+  static void delete_table(Table table) { Arena::shared().deallocate(table.places(), table.bytes()); }
 
   // Acquire: what the table holds was copied before it was published.
   Table load() const { return {table_.load(std::memory_order_acquire)}; }

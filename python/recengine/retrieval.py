@@ -12,11 +12,24 @@ __all__ = ["Cells", "Flat", "Graph", "Retrieval"]
 class Flat:
     """Every row. Exact.
 
+    Parameters
+    ----------
+    codes
+        Screen the rows by their 4-bit codes and score in fp32 what may enter the ranking, unless rows are written
+        faster than they can be coded. False: score all, from the rows alone; slower, and the same time whatever is
+        learned meanwhile.
+
     >>> from recengine import Engine
     >>> engine = Engine.from_factors([1], [[1.0]], [10, 11], [[1.0], [2.0]])
     >>> engine.recommend(1, k=1, retrieval=Flat()).ids.tolist()
     [11]
     """
+
+    codes: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.codes, bool):
+            raise TypeError(f"codes must be True or False, not {self.codes!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ def _check_count(name: str, value: int, most: int) -> None:
 def core_retrieval(retrieval: Retrieval) -> tuple[str, int]:
     """As the core takes it: the name of the way and its limit, 0 where there is none."""
     if isinstance(retrieval, Flat):
-        return "flat", 0
+        return "flat" if retrieval.codes else "rows", 0
     if isinstance(retrieval, Cells):
         return "cells", retrieval.max_cells or 0
     if isinstance(retrieval, Graph):

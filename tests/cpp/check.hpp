@@ -5,7 +5,22 @@
 #include <cstdio>
 #include <cstdlib>
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define RECENGINE_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define RECENGINE_SANITIZED 1
+#endif
+#endif
+
 namespace recengine::check {
+
+// Sanitizers make a program many times slower and are there for its accesses, not for its figures: they do with less.
+#ifdef RECENGINE_SANITIZED
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
 
 [[noreturn]] inline void fail(const char* file, int line, const char* what) {
   std::fprintf(stderr, "%s:%d: failed: %s\n", file, line, what);

@@ -21,20 +21,7 @@
 namespace recengine {
 namespace {
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define RECENGINE_SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define RECENGINE_SANITIZED
-#endif
-#endif
-
-// Items of a test. Sanitizers, which make a program many times slower, are there for the accesses, not for the recall.
-#ifdef RECENGINE_SANITIZED
-constexpr std::size_t kMany = 600;
-#else
-constexpr std::size_t kMany = 4000;
-#endif
+constexpr std::size_t kMany = check::kSanitized ? 600 : 4000;  // items of a test
 constexpr std::size_t kDim = 16;
 constexpr std::size_t kTop = 10;
 

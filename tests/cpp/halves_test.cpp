@@ -223,12 +223,7 @@ void check_threads(const Kernels& kernels) {
 
 // halves_test [STEP]: every STEP-th dimension and hard case instead of every one, for emulators and sanitizers.
 int main(int argc, char** argv) {
-#if defined(__SANITIZE_THREAD__)
-  constexpr std::size_t kStep = 31;
-#else
-  constexpr std::size_t kStep = 1;
-#endif
-  const std::size_t step = argc > 1 ? std::stoul(argv[1]) : kStep;
+  const std::size_t step = argc > 1 ? std::stoul(argv[1]) : check::kSanitized ? 31 : 1;
   for (const std::string& name : available_kernels()) {
     select_kernels(name);
     const Kernels& kernels = active_kernels();
