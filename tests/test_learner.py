@@ -77,8 +77,10 @@ class Pair:
     """An engine and the reference, which learn the same events.
 
     How far rounding to float32 may drive them apart depends on the path: the reference runs a second time with every
-    new row and every rate off by 2^-20, sixteen times what one rounding can do. In 300 random settings the engine
-    strayed by at most that and 1e-6 (tables are of order 1); four times as much is allowed.
+    new row and every rate off by 2^-20, sixteen times what one rounding can do, and with sums that may cancel off by
+    a rounding of their parts (where the slopes of an offset add up to zero, Adagrad makes a step of what is left). In
+    4,500 random settings the engine strayed by at most that and 2e-6 (tables are of order 1), mostly by a quarter;
+    four times as much is allowed.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -86,7 +88,7 @@ class Pair:
         used, off = self.engine.settings, 1 + 2.0**-20
         self.reference = Learner(used)
         shaken = {"init_scale": used["init_scale"] * off, "learning_rate": used["learning_rate"] * off}
-        self.shaken = Learner({**used, **shaken})
+        self.shaken = Learner({**used, **shaken}, rounding=2.0**-24)
 
     def learn(self, events: Stream) -> None:
         for event in events:
@@ -96,7 +98,7 @@ class Pair:
 
     def check(self) -> None:
         expected = flat(self.reference)
-        allowed = 4 * (1e-6 + float(np.max(np.abs(flat(self.shaken) - expected))))
+        allowed = 4 * (2e-6 + float(np.max(np.abs(flat(self.shaken) - expected))))
         assert allowed < 1e-3, "the settings are too wild for a comparison"
         np.testing.assert_allclose(flat(self.engine), expected, rtol=0, atol=allowed)
         assert list(self.engine.users) == list(self.reference.users.places)

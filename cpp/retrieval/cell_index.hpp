@@ -83,6 +83,7 @@ class CellIndex {
 
  private:
   struct Search;
+  struct SearchTile;
   struct Location {  // zero bytes: nowhere
     std::uint32_t cell_plus_one;
     std::uint32_t lane;

@@ -20,6 +20,7 @@ constexpr std::size_t kPromising = 12;       // clusters visited by promise befo
 constexpr std::size_t kPromisingAlone = 4;   // the same of each of several queries
 constexpr std::size_t kAhead = 2;            // cells between fetching and visiting one
 constexpr std::size_t kCellsPerCheck = 256;  // between two looks at the interrupt
+constexpr float kLargest = 1e38f;            // scores below it, and what they are sums of, are finite
 
 }  // namespace
 
@@ -149,7 +150,6 @@ struct CellIndex::Search {
   // With q = s (c + r) for the query's scale and codes and x = t (d + e) for a row's, <q, x> = s t (<c, d> + <q / s, e>
   // + <r, d>): the offset is at least what the latter two can be. REQUIRES: within a read of the cell.
   Screening screening(const Cell& cell, std::size_t first) const {
-    constexpr float kLargest = 1e38f;  // scores below it, and what they are sums of, are finite
     const float length = cell.length(), error = cell.error();
     const float beyond = error * code.length + (length + error) * (code.error + rounding * code.length);
     const bool finite = code.norm * cell.block_norm(first) < kLargest;  // not for a NaN
@@ -259,18 +259,19 @@ struct CellIndex::Search {
     score_hits();
   }
 
-  void begin() {
+  void begin(const float* dots) {
     score_pending();
     report.cells = directory.num_centres();
     const std::size_t room = Directory::padded(directory.num_cells());
-    memory.dots.resize(room);
     memory.bounds.resize(room);
     memory.promises.resize(room);
-    directory.bound(query, code.norm, memory.dots.data(), memory.bounds.data(), memory.promises.data());
+    directory.bound(dots, code.norm, memory.bounds.data(), memory.promises.data());
   }
 
   void run(std::size_t most) {
-    begin();
+    memory.dots.resize(Directory::padded(directory.num_cells()));
+    directory.multiply(query, 1, memory.dots.data());
+    begin(memory.dots.data());
     visit_promising(most == kAllCells ? kPromising : most);
     visit_others(most == kAllCells);
     for (std::size_t j = directory.num_centres(); j < directory.num_cells(); ++j) {
@@ -279,46 +280,144 @@ struct CellIndex::Search {
     }
     score_hits();
   }
+};
 
-  // A cell for those of several queries that it reaches. `hits` has room for kGroup blocks of each.
-  static void visit_together(std::deque<Search>& searches, std::size_t j, unsigned short* hits) {
-    const Directory& directory = searches[0].directory;
+// Several queries that look at clusters together, each of which decides for itself which. What it decides by lies in a
+// lane of its own beside that of the others, so that deciding takes the instructions of one: one by one it took as long
+// as screening, where no cluster can be skipped.
+struct CellIndex::SearchTile {
+  using Lanes = std::array<float, kTogether>;
+
+  std::deque<Search> searches;
+  const Directory& directory;
+  alignas(kCacheLine) Lanes thresholds;  // +infinity where there is no query
+  alignas(kCacheLine) Lanes slacks{}, reaches{}, lengths{}, errors{};
+  alignas(kCacheLine) std::array<int, kTogether> corrections{};
+  AlignedFloats bounds;  // kTogether of each cell
+
+  SearchTile(const CellIndex& index, const float* queries, std::span<const Selection> selections, TopK<float>* tops)
+      : directory(start(index, queries, selections, tops)) {
+    const std::size_t room = Directory::padded(directory.num_cells());
+    AlignedFloats dots(searches.size() * room);
+    directory.multiply(queries, searches.size(), dots.data());
+    thresholds.fill(INFINITY);
+    bounds.assign(kTogether * directory.num_cells(), Search::kDone);
+    for (std::size_t q = 0; q < searches.size(); ++q) {
+      Search& search = searches[q];
+      search.begin(dots.data() + q * room);
+      search.visit_promising(kPromisingAlone);  // by itself, while its threshold rises
+      thresholds[q] = search.top.threshold();
+      slacks[q] = search.bias_slack;
+      reaches[q] = search.code.norm * (1 + 2.1f * search.rounding);
+      lengths[q] = search.code.length;
+      errors[q] = search.code.error + search.rounding * search.code.length;
+      corrections[q] = search.correction;
+      for (std::size_t j = 0; j < directory.num_cells(); ++j) bounds[j * kTogether + q] = search.memory.bounds[j];
+    }
+  }
+
+  const Directory& start(const CellIndex& index, const float* queries, std::span<const Selection> selections,
+                         TopK<float>* tops) {
+    for (std::size_t q = 0; q < selections.size(); ++q) {
+      const float* const query = queries + q * index.items_.stride();
+      if (q == 0) {
+        searches.emplace_back(index, query, selections[q], tops[q]);
+      } else {
+        searches.emplace_back(searches.front(), query, selections[q], tops[q]);
+      }
+    }
+    return searches.front().directory;
+  }
+
+  // Those whose threshold values[q] + slacks[q] reaches, a bit each; a NaN does.
+  unsigned reaching(const Lanes& values) const {
+    unsigned mask = 0;
+    for (std::size_t q = 0; q < kTogether; ++q) mask |= unsigned{!(values[q] + slacks[q] < thresholds[q])} << q;
+    return mask;
+  }
+
+  unsigned reaching_cell(std::size_t j) const {
+    alignas(kCacheLine) Lanes values;
+    std::copy_n(&bounds[j * kTogether], kTogether, values.begin());
+    unsigned undone = 0;
+    for (std::size_t q = 0; q < kTogether; ++q) undone |= unsigned{values[q] != Search::kDone} << q;
+    return undone & reaching(values);
+  }
+
+  unsigned reaching_block(const Cell& cell, std::size_t b, float most_bias) const {
+    alignas(kCacheLine) Lanes values;
+    const float norm = cell.block_norm(b);
+    for (std::size_t q = 0; q < kTogether; ++q) values[q] = norm * reaches[q] + most_bias;
+    return reaching(values);
+  }
+
+  // Search::screening of all. REQUIRES: within a read of the cell.
+  struct Limits {
+    alignas(kCacheLine) std::array<int, kTogether> offsets;
+    alignas(kCacheLine) Lanes limits;
+  };
+  Limits limits(const Cell& cell, std::size_t first) const {
+    Limits all;
+    const float length = cell.length(), error = cell.error(), norm = cell.block_norm(first);
+    for (std::size_t q = 0; q < kTogether; ++q) {
+      const float beyond = error * lengths[q] + (length + error) * errors[q];
+      all.offsets[q] = static_cast<int>(beyond * (1 + 0x1p-20f)) + 1 - corrections[q];
+      all.limits[q] = reaches[q] * norm < kLargest ? thresholds[q] - slacks[q] : -INFINITY;
+    }
+    return all;
+  }
+
+  void visit(std::size_t j) {
+    unsigned mask = reaching_cell(j);
+    if (mask == 0) return;
     const Cell& cell = *directory.cell(j);
     const float most_bias = directory.bounds(j).bias;
     const std::size_t blocks = cell.blocks();
-    std::array<Search*, kTogether> reached;
-    std::size_t size = 0;
-    for (Search& search : searches) {
-      if (!search.reaches(j)) continue;
-      reached[size++] = &search;
-      ++search.report.visited;
-    }
     for (std::size_t first = 0, count = 0; first < blocks; first += count) {
-      std::array<Screening, kTogether> screenings;
-      const std::uint32_t start = cell.lock().begin_read();
-      std::size_t left = 0;
-      count = 0;
-      for (std::size_t i = 0; i < size; ++i) {
-        const std::size_t mine = reached[i]->blocks_from(cell, first, blocks, most_bias);
-        if (mine == 0) continue;
-        count = std::max(count, mine);
-        screenings[left] = reached[i]->screening(cell, first);
-        reached[left++] = reached[i];
-      }
-      size = left;
-      if (size == 0) return;
-      cell.prefetch_rows(first, count);
-      unsigned any = active_kernels().screen_many(cell.block(first), count, directory.centres().stride,
-                                                  screenings.data(), size, hits);
-      if (!cell.lock().unchanged(start)) {
-        std::fill_n(hits, size * count, static_cast<unsigned short>(0xFFFF));
-        any = ~0u;
-      }
-      for (std::size_t i = 0; i < size; ++i) {
-        reached[i]->report.screened += count * kBlockRows;
-        if ((any >> i & 1) != 0) reached[i]->take_hits(cell, first, {hits + i * count, count});
-      }
+      mask &= reaching_block(cell, first, most_bias);
+      if (mask == 0) return;
+      count = std::min(kGroup, blocks - first);
+      while (count > 1 && (mask & reaching_block(cell, first + count - 1, most_bias)) == 0) --count;
+      screen(cell, first, count, mask);
     }
+  }
+
+  void screen(const Cell& cell, std::size_t first, std::size_t count, unsigned mask) {
+    std::array<Screening, kTogether> screenings;
+    std::array<std::size_t, kTogether> lanes;
+    std::array<unsigned short, kTogether * kGroup> hits;
+    const std::uint32_t start = cell.lock().begin_read();
+    const Limits all = limits(cell, first);
+    std::size_t size = 0;
+    for (; mask != 0; mask &= mask - 1) {
+      const auto q = static_cast<std::size_t>(std::countr_zero(mask));
+      const Search& search = searches[q];
+      lanes[size] = q;
+      screenings[size++] = {search.memory.codes.data(), search.code.scale, all.offsets[q], all.limits[q]};
+    }
+    cell.prefetch_rows(first, count);
+    unsigned any = active_kernels().screen_many(cell.block(first), count, directory.centres().stride, screenings.data(),
+                                                size, hits.data());
+    if (!cell.lock().unchanged(start)) {  // written while we looked: none of it counts
+      std::fill_n(hits.begin(), size * count, static_cast<unsigned short>(0xFFFF));
+      any = (1u << size) - 1;
+    }
+    for (; any != 0; any &= any - 1) {
+      const auto i = static_cast<std::size_t>(std::countr_zero(any));
+      Search& search = searches[lanes[i]];
+      search.take_hits(cell, first, {hits.data() + i * count, count});
+      thresholds[lanes[i]] = search.top.threshold();
+    }
+  }
+
+  void run() {
+    const std::size_t cells = directory.num_cells();
+    for (std::size_t j = 0; j < cells; ++j) {
+      if (j + 1 < cells) directory.cell(j + 1)->prefetch();
+      visit(j);
+      if (j % kCellsPerCheck == 0) check_interrupt();
+    }
+    for (Search& search : searches) search.score_hits();
   }
 };
 
@@ -340,26 +439,7 @@ SearchReport CellIndex::search(const float* query, const Selection& selection, s
 void CellIndex::search_many(const float* queries, std::span<const Selection> selections, TopK<float>* tops) {
   if (selections.empty()) return;
   follow_many();
-  // Each by itself while its threshold rises, then all together.
-  std::deque<Search> searches;
-  for (std::size_t q = 0; q < selections.size(); ++q) {
-    const float* const query = queries + q * items_.stride();
-    if (q == 0) {
-      searches.emplace_back(*this, query, selections[q], tops[q]);
-    } else {
-      searches.emplace_back(searches.front(), query, selections[q], tops[q]);
-    }
-    searches.back().begin();
-    searches.back().visit_promising(kPromisingAlone);
-  }
-  const std::size_t cells = searches.front().directory.num_cells();
-  std::array<unsigned short, kTogether * kGroup> hits;
-  for (std::size_t j = 0; j < cells; ++j) {
-    if (j + 1 < cells) searches.front().directory.cell(j + 1)->prefetch();
-    Search::visit_together(searches, j, hits.data());
-    if (j % kCellsPerCheck == 0) check_interrupt();
-  }
-  for (Search& search : searches) search.score_hits();
+  SearchTile(*this, queries, selections, tops).run();
 }
 
 }  // namespace recengine

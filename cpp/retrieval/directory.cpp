@@ -61,12 +61,20 @@ void Directory::raise(std::size_t j, const float* row, float norm, float bias) {
   raise_float(&biases_[j], safe_bias(bias));
 }
 
-void Directory::bound(const float* query, float query_norm, float* dots, float* bounds, float* promises) const {
+void Directory::multiply(const float* queries, std::size_t count, float* dots) const {
   const Kernels& kernels = active_kernels();
-  kernels.scan(query, centres_->rows.data(), nullptr, num_centres(), centres_->stride, dots);
-  std::fill(dots + num_centres(), dots + padded(num_cells()), 0.0f);
-  kernels.bound_cells(dots, radii_.data(), norms_.data(), biases_.data(), spreads_.data(), padded(num_cells()),
-                      query_norm, bounds, promises);
+  const std::size_t room = padded(num_cells());
+  if (count == 1) {
+    kernels.scan(queries, centres_->rows.data(), nullptr, num_centres(), centres_->stride, dots);
+  } else {
+    kernels.scan_many(queries, count, centres_->rows.data(), nullptr, num_centres(), centres_->stride, dots, room);
+  }
+  for (std::size_t q = 0; q < count; ++q) std::fill(dots + q * room + num_centres(), dots + (q + 1) * room, 0.0f);
+}
+
+void Directory::bound(const float* dots, float query_norm, float* bounds, float* promises) const {
+  active_kernels().bound_cells(dots, radii_.data(), norms_.data(), biases_.data(), spreads_.data(), padded(num_cells()),
+                               query_norm, bounds, promises);
 }
 
 std::size_t Directory::memory_bytes() const {

@@ -43,9 +43,10 @@ class Directory {
   // A row of cell j was coded, from this copy, with this norm (at least its length).
   void raise(std::size_t j, const float* row, float norm, float bias);
 
-  // bounds[j], and how promising each cell is: what its better rows may reach. `dots` has room for all cells, as have
-  // the results, padded to 16.
-  void bound(const float* query, float query_norm, float* dots, float* bounds, float* promises) const;
+  // The inner products with all centres of some queries, one after another, each padded to that many cells.
+  void multiply(const float* queries, std::size_t count, float* dots) const;
+  // bounds[j], and how promising each cell is: what its better rows may reach. All have room for the padded cells.
+  void bound(const float* dots, float query_norm, float* bounds, float* promises) const;
   static std::size_t padded(std::size_t cells) { return (cells + kRowPadding - 1) / kRowPadding * kRowPadding; }
 
   std::size_t memory_bytes() const;

@@ -45,9 +45,10 @@ class Table:
 
 
 class Learner:
-    """Takes an engine's `settings`."""
+    """Takes an engine's `settings`; `rounding`: how far off sums of slopes are, as a share of their parts."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], rounding: float = 0.0) -> None:
+        self.rounding = rounding
         rounded = {name: float(np.float32(value)) for name, value in settings.items() if isinstance(value, float)}
         self.settings = settings = {**settings, **rounded}  # as the engine keeps them
         dim, seed, scale = settings["dim"], settings["seed"], settings["init_scale"]
@@ -208,7 +209,8 @@ class Learner:
             self._move_bias(items, j, slope, rate, l2)
         self._move_row(users, u, gradient, rate, l2)
         for where in sorted(set(repeats.values())):
-            slope = float(sum(s for j, s in zip(candidates, steps, strict=True) if repeats.get(j) == where))
+            parts = [float(s) for j, s in zip(candidates, steps, strict=True) if repeats.get(j) == where]
+            slope = sum(parts) + self.rounding * sum(abs(s) for s in parts)
             self._move_scalar(self.offsets, self.offset_sums, where, slope, rate)
         slopes_of_weights = [float(gradient @ items.rows[h]) for h, _, _ in history]
         for (_, _, place), slope in zip(history, slopes_of_weights, strict=True):
