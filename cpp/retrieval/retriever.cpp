@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::size_t kSmall = 2048;         // rows: below, a scan in fp32 is as fast as anything
 constexpr std::uint64_t kTimed = 16;         // one query by cells in so many is timed
+constexpr std::uint64_t kTimedFiltered = 4;  // the same of those with a filter, each of which has a time of its own
+constexpr float kBelief = 0.98f;             // of a filter's slowness, after another query that avoided it
 constexpr std::uint64_t kSampled = 64;       // one uncertified answer in so many is compared with the exact one
 constexpr float kGatherNs = 20;              // a row that is scored by itself
 constexpr float kScanNs = 4;                 // a row of a scan in fp32
@@ -55,12 +57,19 @@ Way Retriever::choose(const Selection& selection, const std::vector<Row>* among,
   if (options.way != Way::kAuto) return options.way;
   if (items_.count() < kSmall || is_restless()) return Way::kFlat;
   if (selection.filter == nullptr) return Way::kCells;
-  // A filter lowers the threshold, so that bounds prune less: by cells, time grows about as the root of what it leaves.
+  const FilteredCost cost = cost_by_cells(*selection.filter);
+  const float by_cells = cost.expected * (1 + cost.slowness->load(std::memory_order_relaxed));
+  return cost.matching * kGatherNs < by_cells ? Way::kGather : Way::kCells;
+}
+
+// A filter lowers the threshold, so that bounds prune less: time grows about as the root of what it leaves; and by more
+// where what it leaves scores low.
+Retriever::FilteredCost Retriever::cost_by_cells(const Filter& filter) const {
   const auto rows = static_cast<float>(items_.size());
-  const auto matching = static_cast<float>(std::max<std::size_t>(selection.filter->count(items_), 1));
+  const auto matching = static_cast<float>(std::max<std::size_t>(filter.count(items_), 1));
   const float timed = cells_ns_.load(std::memory_order_relaxed);
-  const float by_cells = (timed > 0 ? timed : kDefaultCellsNs) * std::sqrt(rows / matching);
-  return matching * kGatherNs < by_cells ? Way::kGather : Way::kCells;
+  return {matching, (timed > 0 ? timed : kDefaultCellsNs) * std::sqrt(rows / matching),
+          &slowness_[filter.identity() % kRemembered]};
 }
 
 // Coding what is marked would take half as long as a scan in fp32, and more will be marked by then.
@@ -70,7 +79,6 @@ bool Retriever::is_restless() const {
 
 RetrievalReport Retriever::search(const float* query, const Selection& selection, const std::vector<Row>* among,
                                   const RetrievalOptions& options, TopK<float>& top) {
-  using Clock = std::chrono::steady_clock;
   RetrievalReport report;
   report.way = choose(selection, among, options);
   switch (report.way) {
@@ -79,6 +87,12 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
         scan_gather(items_, query, *among, selection, top);
       } else {
         scan_flat(items_, query, selection, top);
+        if (options.way == Way::kAuto && selection.filter != nullptr) {
+          // Believed less with every query that it turns away from cells, so that they are tried again.
+          std::atomic<float>& slowness = slowness_[selection.filter->identity() % kRemembered];
+          const float believed = slowness.load(std::memory_order_relaxed);
+          if (believed > 0.01f) slowness.store(believed * kBelief, std::memory_order_relaxed);
+        }
       }
       break;
     case Way::kRows:
@@ -96,24 +110,42 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
         report.search = cells_.scan(query, selection, top);
       }
       break;
-    case Way::kCells: {
-      const bool timed = selection.filter == nullptr && options.most == CellIndex::kAllCells &&
-                         queries_.fetch_add(1, std::memory_order_relaxed) % kTimed == 0;
-      const auto start = timed ? Clock::now() : Clock::time_point{};
-      report.search = cells_.search(query, selection, options.most, top);
-      if (timed) {
-        const auto ns = std::chrono::duration<float, std::nano>(Clock::now() - start).count();
-        const float old = cells_ns_.load(std::memory_order_relaxed);
-        cells_ns_.store(old > 0 ? old + (ns - old) / 8 : ns, std::memory_order_relaxed);
-      }
+    case Way::kCells:
+      search_cells(query, selection, options.most, top, report.search);
       break;
-    }
     case Way::kGraph:
       search_graph(query, selection, options.most, top, report.search);
       break;
   }
   if (!report.search.certified) sample_recall(query, selection, top);
   return report;
+}
+
+void Retriever::search_cells(const float* query, const Selection& selection, std::size_t most, TopK<float>& top,
+                             SearchReport& report) {
+  const bool timed =
+      most == CellIndex::kAllCells &&
+      queries_.fetch_add(1, std::memory_order_relaxed) % (selection.filter == nullptr ? kTimed : kTimedFiltered) == 0;
+  if (timed) return search_cells_timed(query, selection, top, report);
+  report = cells_.search(query, selection, most, top);
+}
+
+// Racing queries may lose a figure: another comes.
+void Retriever::search_cells_timed(const float* query, const Selection& selection, TopK<float>& top,
+                                   SearchReport& report) {
+  const auto start = std::chrono::steady_clock::now();
+  report = cells_.search(query, selection, CellIndex::kAllCells, top);
+  const auto ns = std::chrono::duration<float, std::nano>(std::chrono::steady_clock::now() - start).count();
+  if (selection.filter == nullptr) {
+    const float old = cells_ns_.load(std::memory_order_relaxed);
+    cells_ns_.store(old > 0 ? old + (ns - old) / 8 : ns, std::memory_order_relaxed);
+    return;
+  }
+  const FilteredCost cost = cost_by_cells(*selection.filter);
+  // However long it took: a query that was interrupted must not turn the next ones away by itself.
+  const float most = 2 * cost.matching * kGatherNs / cost.expected;
+  const float old = cost.slowness->load(std::memory_order_relaxed);
+  cost.slowness->store(old + (std::clamp(ns / cost.expected - 1, 0.0f, most) - old) / 4, std::memory_order_relaxed);
 }
 
 static_assert(kBatch <= CellIndex::kTogether);

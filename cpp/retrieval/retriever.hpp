@@ -11,6 +11,7 @@
 // Thread safety: every method from any thread; `search` under a pin.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -72,6 +73,16 @@ class Retriever {
   std::uint64_t samples() const { return samples_.load(std::memory_order_relaxed); }
 
  private:
+  // How a query with a filter would go by cells: how long it should take, and how much longer such queries took lately.
+  struct FilteredCost {
+    float matching;  // rows
+    float expected;  // ns
+    std::atomic<float>* slowness;
+  };
+  FilteredCost cost_by_cells(const Filter& filter) const;
+  void search_cells(const float* query, const Selection& selection, std::size_t most, TopK<float>& top,
+                    SearchReport& report);
+  void search_cells_timed(const float* query, const Selection& selection, TopK<float>& top, SearchReport& report);
   Graph& graph();
   bool maintain_graph();
   void search_graph(const float* query, const Selection& selection, std::size_t ef, TopK<float>& top,
@@ -89,6 +100,9 @@ class Retriever {
   // Figures; relaxed accesses, they order nothing.
   mutable std::atomic<std::uint64_t> queries_{0};
   std::atomic<float> cells_ns_{0};  // a query by cells without a filter, lately; 0: none yet
+  // By a filter's identity: 1 + this is its slowness by cells. A filter that goes against the scores has a large one.
+  static constexpr std::size_t kRemembered = 64;
+  mutable std::array<std::atomic<float>, kRemembered> slowness_{};
   std::atomic<std::uint64_t> uncertified_{0}, samples_{0};
   std::atomic<double> recalls_{0};
 };
