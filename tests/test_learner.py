@@ -79,8 +79,8 @@ class Pair:
     How far rounding to float32 may drive them apart depends on the path: the reference runs a second time with every
     new row and every rate off by 2^-20, sixteen times what one rounding can do, and with sums that may cancel off by
     a rounding of their parts (where the slopes of an offset add up to zero, Adagrad makes a step of what is left). In
-    4,500 random settings the engine strayed by at most that and 2e-6 (tables are of order 1), mostly by a quarter;
-    four times as much is allowed.
+    839 random settings of softmax with Adagrad the engine strayed by at most .73 of what is allowed, four times that
+    and 2e-6 (tables are of order 1).
     """
 
     def __init__(self, **options: Any) -> None:
