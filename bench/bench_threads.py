@@ -104,8 +104,9 @@ def bench_query_beside_learning(
 ) -> None:
     """The same queries beside a thread that learns as fast as it can and beside one that only computes.
 
-    ``rows`` scores every row in fp32 and shows what learning takes from a query. ``auto``, the default, has codes and
-    bounds beside a thread that only computes, and scans the rows where every one is written each few milliseconds.
+    ``rows`` scores every row in fp32 and shows what learning takes from a query. ``auto``, the default, has codes that
+    are those of the rows beside a thread that only computes, and codes that lag behind where every row is written each
+    few milliseconds.
     """
     way: Retrieval = Flat(codes=False) if retrieval == "rows" else "auto"
     queries = each(lambda user: engine.recommend(user, k=10, retrieval=way), [(user,) for user in range(1_000)])

@@ -221,6 +221,40 @@ def test_queries_beside_learners_and_upkeep() -> None:
         assert engine.recommend(user, 20).ids.tolist() == exact(engine, user, 20)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "bpr", "history": 0},
+        {"objective": "bpr", "history": 0, "optimizer": "sgd", "l2": 0.01},
+        {"objective": "bpr", "history": 0, "storage": "fp16"},
+        {"objective": "softmax"},
+        {"objective": "logistic", "negatives": 2},
+    ],
+    ids=lambda options: "-".join(str(value) for value in options.values()),
+)
+def test_exact_between_bursts_of_learning(options: dict[str, Any]) -> None:
+    """Rows are written faster than codes can follow: rankings come from codes that lag behind, and are exact."""
+    engine = made(6_000, **options)
+    rng = np.random.default_rng(1)
+    lagging = 0
+    for burst in range(60):
+        users, items = rng.integers(0, 50, 3_000), rng.integers(0, 6_000, 3_000)
+        engine.learn_many(users, items, threads=1)
+        if burst % 9 == 3:
+            engine.set_items([7, 8, 10_000 + burst], rng.normal(size=(3, 16)))
+            engine.remove_items([100 + burst])
+        for user in range(3):
+            ranking = engine.recommend(user, 20)
+            expected = engine.recommend(user, 20, retrieval=Flat(codes=False))
+            assert ranking.certified
+            assert ranking.ids.tolist() == expected.ids.tolist()
+            assert ranking.scores.tolist() == expected.scores.tolist()
+        plan = engine.plan(0, 20)
+        lagging += plan["retrieval"] == "flat" and plan["rows_screened"] > 0
+    if options["objective"] == "bpr":  # fast enough on any machine
+        assert lagging > 30
+
+
 def test_bad_input() -> None:
     engine = made(100)
     for wrong in (0, -1, 2**63):

@@ -229,7 +229,7 @@ std::vector<Row> load_table(const SnapshotReader& file, const std::string& name,
     store_relaxed(&table.accumulators[slot].row, scalars[3 * k + 1]);
     store_relaxed(&table.accumulators[slot].bias, scalars[3 * k + 2]);
     full_fence();
-    table.dirty.mark(slot);
+    table.mark_replaced(slot);
   }
   return {slots.begin(), slots.end()};
 }

@@ -143,7 +143,7 @@ void Engine::put_back(const FitTables& tables) {
       }
       full_fence();
       for (std::size_t k = 0; k < size; ++k) {
-        if (found[k] != kNoRow) table.dirty.mark(found[k]);
+        if (found[k] != kNoRow) table.mark_replaced(found[k]);
       }
     }
   };

@@ -80,7 +80,7 @@ void Engine::set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const 
       written[k - first] = row;
     }
     full_fence();
-    for (std::size_t k = first; k < std::min(first + kBlock, ids.size); ++k) table.dirty.mark(written[k - first]);
+    for (std::size_t k = first; k < std::min(first + kBlock, ids.size); ++k) table.mark_replaced(written[k - first]);
   }
 }
 

@@ -232,23 +232,27 @@ RECENGINE_INLINE unsigned short reaching(const ints (&sums)[kParts], const Scala
 }
 
 // Blocks come one after the other: prefetchers follow one stream, but not several that advance together (measured from
-// memory, four blocks side by side: 10 against 28 GB/s). multiply(block, sums) has the products.
-template <class Multiply>
+// memory, four blocks side by side: 10 against 28 GB/s). multiply(block, sums) has the products; adjust(b, scalars) may
+// change what is added to them.
+template <class Multiply, class Adjust>
 RECENGINE_INLINE bool screen_all(const unsigned char* blocks, std::size_t count, std::size_t n, Multiply multiply,
-                                 const Screening& query, unsigned short* hits) {
+                                 Adjust adjust, const Screening& query, unsigned short* hits) {
   unsigned any = 0;
   for (std::size_t b = 0; b < count; ++b) {
     const unsigned char* const block = blocks + b * block_bytes(n);
     ints sums[1][1][kParts];
     multiply(block, sums);
-    hits[b] = reaching(sums[0][0], load_scalars(block, n), query);
+    Scalars scalars = load_scalars(block, n);
+    adjust(b, scalars);
+    hits[b] = reaching(sums[0][0], scalars, query);
     any |= hits[b];
   }
   return any != 0;
 }
 
-bool screen(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
-            unsigned short* hits) {
+template <class Adjust>
+RECENGINE_INLINE bool screen_adjusted(const unsigned char* blocks, std::size_t count, std::size_t n, Adjust adjust,
+                                      const Screening& query, unsigned short* hits) {
 #if RECENGINE_VECTOR_BYTES == 64 && defined(__AVX512VNNI__)
   if (n == 64) {
     QueryGroup codes[16];
@@ -256,14 +260,31 @@ bool screen(const unsigned char* blocks, std::size_t count, std::size_t n, const
     const auto multiply = [&codes, &query](const unsigned char* block, ints(&sums)[1][1][1]) {
       sums[0][0][0] = multiply_block_of_64(block, codes, query.offset);
     };
-    return screen_all(blocks, count, 64, multiply, query, hits);
+    return screen_all(blocks, count, 64, multiply, adjust, query, hits);
   }
 #endif
   const auto multiply = [&query, n](const unsigned char* block, ints(&sums)[1][1][kParts]) {
     for (ints& sum : sums[0][0]) sum = splat_integer(query.offset);
     multiply_blocks(block, n, [&query](std::size_t, std::size_t d) { return query_group(query.codes + d); }, sums);
   };
-  return screen_all(blocks, count, n, multiply, query, hits);
+  return screen_all(blocks, count, n, multiply, adjust, query, hits);
+}
+
+bool screen(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
+            unsigned short* hits) {
+  return screen_adjusted(blocks, count, n, [](std::size_t, Scalars&) {}, query, hits);
+}
+
+bool screen_moved(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
+                  const float* moved, float reach, unsigned short* hits) {
+  const vec reaches = splat(reach);
+  const auto add_movement = [moved, reaches](std::size_t b, Scalars& scalars) {
+    for (std::size_t p = 0; p < kParts; ++p) {
+      const vec distances = load_row(moved + b * kBlockRows + p * kLanes);
+      scalars.biases[p] = multiply_add(distances, reaches, scalars.biases[p]);
+    }
+  };
+  return screen_adjusted(blocks, count, n, add_movement, query, hits);
 }
 
 // What fits the registers beside the rows: queries, and blocks.

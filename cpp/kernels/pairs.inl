@@ -38,6 +38,13 @@ RECENGINE_INLINE quad clamped(quad x, quad low, quad high) {
   return x > low ? x : low;
 }
 
+RECENGINE_INLINE quad larger_of(quad a, quad b) { return a > b ? a : b; }
+
+// A norm computed in floats, times this and plus that, is at least the norm: what the sum of n squares loses by
+// rounding, and by squares that underflow (of coordinates below 2^-63).
+RECENGINE_INLINE float rounded_up(std::size_t n) { return 1 + static_cast<float>(n + 64) * 0x1p-23f; }
+constexpr float kUnseen = 0x1p-54f;
+
 // {<x, a - b>, |x|^2, |a - b|^2, 0}
 RECENGINE_INLINE quad pair_products(const PairRows& pair, std::size_t n) {
   vec sums[4] = {};
@@ -59,32 +66,62 @@ RECENGINE_INLINE vec stepped_finite(vec row, vec x, vec rates, vec decays, vec l
   return row - step;
 }
 
+// How far the rows of a pair's items moved, squared: summed where somebody asks.
+template <bool kMeasured>
+struct Distances {
+  vec sums[4] = {};
+  RECENGINE_INLINE void add_item(vec before, vec after) {
+    if constexpr (kMeasured) sums[0] = multiply_add(after - before, after - before, sums[0]);
+  }
+  RECENGINE_INLINE void add_negative(vec before, vec after) {
+    if constexpr (kMeasured) sums[1] = multiply_add(after - before, after - before, sums[1]);
+  }
+  RECENGINE_INLINE quad fold() const {  // {the item's, the negative's, 0, 0}
+    if constexpr (kMeasured) return fold4(sums);
+    return quad{};
+  }
+};
+
 // Where no coordinate can reach the limit and nothing decays.
-RECENGINE_INLINE void step_pair_freely(const PairRows& pair, float user_rate, float item_rate, float negative_rate,
+template <bool kMeasured>
+RECENGINE_INLINE quad step_pair_freely(const PairRows& pair, float user_rate, float item_rate, float negative_rate,
                                        std::size_t n) {
   const vec user_rates = splat(user_rate), item_rates = splat(-item_rate), negative_rates = splat(-negative_rate);
   float *const user_row = pair.user.row, *const item_row = pair.item.row, *const negative_row = pair.negative.row;
+  Distances<kMeasured> distances;
   for (std::size_t k = 0; k < n; k += kLanes) {
     const vec user = load_row(user_row + k);
     const vec item = load_row(item_row + k), negative = load_row(negative_row + k);
+    const vec new_item = multiply_add(item_rates, user, item);
+    const vec new_negative = multiply_add(negative_rates, user, negative);
     store_row(user_row + k, multiply_add(user_rates, item - negative, user));
-    store_row(item_row + k, multiply_add(item_rates, user, item));
-    store_row(negative_row + k, multiply_add(negative_rates, user, negative));
+    store_row(item_row + k, new_item);
+    store_row(negative_row + k, new_negative);
+    distances.add_item(item, new_item);
+    distances.add_negative(negative, new_negative);
   }
+  return distances.fold();
 }
 
-RECENGINE_INLINE void step_pair(const PairRows& pair, float user_rate, float item_rate, float negative_rate,
+template <bool kMeasured>
+RECENGINE_INLINE quad step_pair(const PairRows& pair, float user_rate, float item_rate, float negative_rate,
                                 float decay, float clip, std::size_t n) {
   const vec user_rates = splat(user_rate), item_rates = splat(item_rate), negative_rates = splat(negative_rate);
   const vec decays = splat(decay), limits = splat(clip);
   float *const user_row = pair.user.row, *const item_row = pair.item.row, *const negative_row = pair.negative.row;
+  Distances<kMeasured> distances;
   for (std::size_t k = 0; k < n; k += kLanes) {
     const vec user = load_row(user_row + k);
     const vec item = load_row(item_row + k), negative = load_row(negative_row + k);
+    const vec new_item = stepped_finite(item, user, item_rates, decays, limits);
+    const vec new_negative = stepped_finite(negative, user, negative_rates, decays, limits);
     store_row(user_row + k, stepped_finite(user, negative - item, user_rates, decays, limits));
-    store_row(item_row + k, stepped_finite(item, user, item_rates, decays, limits));
-    store_row(negative_row + k, stepped_finite(negative, user, negative_rates, decays, limits));
+    store_row(item_row + k, new_item);
+    store_row(negative_row + k, new_negative);
+    distances.add_item(item, new_item);
+    distances.add_negative(negative, new_negative);
   }
+  return distances.fold();
 }
 
 // A scalar of each pair: a lane each, zero where there is none.
@@ -113,7 +150,9 @@ RECENGINE_INLINE quad adapt(const PairRows* const* pairs, std::size_t count, Add
 }
 
 // False, and nothing has changed, if the numbers of any are too large.
-RECENGINE_INLINE bool learn_some(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n) {
+template <bool kMeasured>
+RECENGINE_INLINE bool learn_some(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n,
+                                 float* distances) {
   quad products[kMaxPairs] = {};
   for (std::size_t g = 0; g < count; ++g) products[g] = pair_products(*pairs[g], n);
   const auto lanes = [&products](int i) {
@@ -153,9 +192,10 @@ RECENGINE_INLINE bool learn_some(const PairRows* const* pairs, std::size_t count
   const auto step_biases = [&](auto address, quad biases, quad moves) {
     const quad moved = biases - clamped(moves + decays * biases, -limits, limits);
     scatter_scalars(pairs, count, address, moved);
+    return larger_of(moved - biases, biases - moved);
   };
-  step_biases(item_bias, item_biases, -slopes * item_bias_rates);
-  step_biases(negative_bias, negative_biases, slopes * negative_bias_rates);
+  const quad item_bias_moves = step_biases(item_bias, item_biases, -slopes * item_bias_rates);
+  const quad negative_bias_moves = step_biases(negative_bias, negative_biases, slopes * negative_bias_rates);
   user_rates *= slopes;
   item_rates *= -slopes;
   negative_rates *= slopes;
@@ -163,23 +203,39 @@ RECENGINE_INLINE bool learn_some(const PairRows* const* pairs, std::size_t count
   // by a step of its own longer.)
   const quad lengths_a = user_rates * user_rates * difference_squares;
   const quad item_most = item_rates * item_rates, negative_most = negative_rates * negative_rates;
-  const quad lengths_b = (item_most > negative_most ? item_most : negative_most) * user_squares;
-  const quad free_of_limits = (lengths_a > lengths_b ? lengths_a : lengths_b) + 1e30f * decays;
+  const quad lengths_b = larger_of(item_most, negative_most) * user_squares;
+  const quad free_of_limits = larger_of(lengths_a, lengths_b) + 1e30f * decays;
   const float most = 0.99f * step.clip * step.clip;
   for (std::size_t g = 0; g < count; ++g) {
-    if (free_of_limits[g] <= most) {
-      step_pair_freely(*pairs[g], user_rates[g], item_rates[g], negative_rates[g], n);
-      continue;
+    const quad squares =
+        free_of_limits[g] <= most
+            ? step_pair_freely<kMeasured>(*pairs[g], user_rates[g], item_rates[g], negative_rates[g], n)
+            : step_pair<kMeasured>(*pairs[g], user_rates[g], item_rates[g], negative_rates[g], decays[g], step.clip, n);
+    if constexpr (kMeasured) {
+      const quad roots = square_root(squares) * rounded_up(n) + kUnseen;
+      distances[2 * g] = roots[0] + step.bias_weight * item_bias_moves[g];
+      distances[2 * g + 1] = roots[1] + step.bias_weight * negative_bias_moves[g];
     }
-    step_pair(*pairs[g], user_rates[g], item_rates[g], negative_rates[g], decays[g], step.clip, n);
   }
   return true;
 }
 
-unsigned learn_pairs(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n) {
+template <bool kMeasured>
+RECENGINE_INLINE unsigned learn_all(const PairRows* const* pairs, std::size_t count, const PairStep& step,
+                                    std::size_t n, float* distances) {
   // The usual sizes unroll.
-  if (n == 64 && count == kMaxPairs && learn_some(pairs, kMaxPairs, step, 64)) return 0;
+  if (n == 64 && count == kMaxPairs && learn_some<kMeasured>(pairs, kMaxPairs, step, 64, distances)) return 0;
   unsigned left = 0;
-  for (std::size_t g = 0; g < count; ++g) left |= unsigned{!learn_some(pairs + g, 1, step, n)} << g;
+  for (std::size_t g = 0; g < count; ++g) {
+    const bool learned = learn_some<kMeasured>(pairs + g, 1, step, n, distances + (kMeasured ? 2 * g : 0));
+    if (kMeasured && !learned) distances[2 * g] = distances[2 * g + 1] = 0;
+    left |= unsigned{!learned} << g;
+  }
   return left;
+}
+
+unsigned learn_pairs(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n,
+                     float* distances) {
+  if (distances == nullptr) return learn_all<false>(pairs, count, step, n, nullptr);
+  return learn_all<true>(pairs, count, step, n, distances);
 }

@@ -42,7 +42,8 @@ struct PairStep {
   float l2;    // rate * l2 at most 1e6
   float clip;  // no coordinate moves further
   float dim;
-  bool adagrad;  // or every row at the plain rate
+  bool adagrad;       // or every row at the plain rate
+  float bias_weight;  // of a bias's movement beside a row's, in distances
 };
 
 inline constexpr std::size_t kMaxPairs = 4;
@@ -162,7 +163,11 @@ struct Kernels : RowKernels<float> {
   //   a -= clip(-rate_a * s * x + rate * l2 * a)
   //   b -= clip(rate_b * s * x + rate * l2 * b), and the biases of a and b alike, with 1 for x
   // Bit g of the result: pair g was left alone, its numbers being so large that a step could overflow.
-  unsigned (*learn_pairs)(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n);
+  //
+  // If asked for, distances[2 g] and distances[2 g + 1] are at least how far a and b have moved, |a' - a| plus
+  // bias_weight times that of the bias; 0 for a pair that was left alone. The steps are the same bits either way.
+  unsigned (*learn_pairs)(const PairRows* const* pairs, std::size_t count, const PairStep& step, std::size_t n,
+                          float* distances);
 
   // Codes a live row into lane `lane` of a live block, with its bias. Each coordinate is read once: whatever others
   // write meanwhile, the code is that of the values that were read. The bytes go in by fours, one after the other.
@@ -187,8 +192,12 @@ struct Kernels : RowKernels<float> {
   bool (*screen)(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
                  unsigned short* hits);
 
-  // The same for up to 32 queries, each block being loaded but once for some of them: hits[q * count + b]. Bit q of the
-  // result says whether query q has any hit.
+  // The same where rows may have moved since they were coded: moved[16 * b + r] * reach is added to the left side.
+  bool (*screen_moved)(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
+                       const float* moved, float reach, unsigned short* hits);
+
+  // As screen for up to 32 queries, each block being loaded but once for some of them: hits[q * count + b]. Bit q of
+  // the result says whether query q has any hit.
   unsigned (*screen_many)(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening* queries,
                           std::size_t num_queries, unsigned short* hits);
 

@@ -32,7 +32,7 @@ constexpr float kContextRate = 0.5f;
 // The memory of one step, one a thread.
 struct Learner::Scratch {
   QueryVector query;
-  AlignedFloats gradient, row;
+  AlignedFloats gradient, row, before;
   std::vector<Row> items, history;
   std::vector<Slot> slots;
   std::vector<float> scores, slopes, correction;
@@ -47,6 +47,7 @@ std::vector<Row>& Learner::written() {
 void Learner::mark_written() {
   full_fence();
   for (const Row row : written()) model_.items.dirty.mark(row);
+  model_.items.movement.count(written().size());
   if (model_.fold_in) model_.fold_in->moved(written().size());
   written().clear();
 }
@@ -186,6 +187,23 @@ void Learner::step_scalar(float* value, float* accumulator, float slope, float r
   if (std::isfinite(clipped)) store_relaxed(value, old - clipped);
 }
 
+// An item's step, which moves its row, its bias, or both.
+template <class Step>
+void Learner::step_item(Row row, const Slot& slot, Scratch& work, Step step) {
+  EmbeddingTable& items = model_.items;
+  written().push_back(row);
+  if (!items.movement.tracked()) return step();
+  const std::size_t n = items.stride();
+  work.before.resize(n);
+  items.rows.load(row, work.before.data());
+  const float bias = load_relaxed(slot.bias);
+  step();
+  items.rows.add_scaled(work.before.data(), row, -1);
+  const float moved = Movement::norm(active_kernels().square_norm(work.before.data(), n), n);
+  order_stores();
+  items.movement.add(row, moved + items.movement.bias_weight() * std::abs(load_relaxed(slot.bias) - bias));
+}
+
 void Learner::apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope) {
   const Kernels& kernels = active_kernels();
   const std::size_t n = model_.items.stride();
@@ -206,12 +224,13 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
     const Slot& item = work.slots[j];
     const float slope = work.slopes[j];
     if (std::abs(slope) < least) continue;  // false where that is zero
-    written().push_back(work.items[j]);
     const float row_step = row_rate(rate, &item.sums->row, slope * slope * x_mean_square);
-    model_.items.rows.modify(work.items[j], item, seed, work.row, [&](float* row) {
-      kernels.step_candidate(row, x, gradient, slope, row_step, decay(row_step), clip, n);
+    step_item(work.items[j], item, work, [&] {
+      model_.items.rows.modify(work.items[j], item, seed, work.row, [&](float* row) {
+        kernels.step_candidate(row, x, gradient, slope, row_step, decay(row_step), clip, n);
+      });
+      step_scalar(item.bias, &item.sums->bias, slope, rate, l2);
     });
-    step_scalar(item.bias, &item.sums->bias, slope, rate, l2);
   }
   // A vector that was solved has no row of its own; what it is solved from moves as candidates only.
   if (settings_.user_model == UserModel::kAls) {
@@ -228,9 +247,10 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
   for (const QueryVector::Term& term : work.query.history) {
     const Slot item = model_.items.slot(term.item);
     const float row_step = row_rate(rate, &item.sums->row, term.weight * term.weight * gradient_mean_square);
-    model_.items.rows.modify(term.item, item, seed, work.row,
-                             [&](float* row) { kernels.step_row(row, gradient, term.weight, row_step, 0, clip, n); });
-    written().push_back(term.item);
+    step_item(term.item, item, work, [&] {
+      model_.items.rows.modify(term.item, item, seed, work.row,
+                               [&](float* row) { kernels.step_row(row, gradient, term.weight, row_step, 0, clip, n); });
+    });
   }
   if (!ranks()) learn_biases(event, user_bias_slope);
 }

@@ -84,6 +84,8 @@ class Learner {
   void take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const;
   void choice_slopes(const Event& event, Scratch& work, std::size_t count) const;
   void apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope);
+  template <class Step>
+  void step_item(Row row, const Slot& slot, Scratch& work, Step step);
   void learn_context(const Event& event, Scratch& work, std::size_t count);
   void learn_biases(const Event& event, float slope);
   void learn_global(const Event& event, float slope);

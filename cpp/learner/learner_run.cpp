@@ -101,9 +101,17 @@ void Learner::prefetch_pair(const Event& event, const Pair& pair) const {
 
 void Learner::learn_group(PairGroup& group) {
   if (group.size == 0) return;
+  Movement& movement = model_.items.movement;
+  const bool tracked = movement.tracked();
   const PairStep step{settings_.l2, settings_.max_step, static_cast<float>(model_.items.dim()),
-                      settings_.optimizer == Optimizer::kAdagrad};
-  unsigned left = active_kernels().learn_pairs(group.rows.data(), group.size, step, model_.items.stride());
+                      settings_.optimizer == Optimizer::kAdagrad, tracked ? movement.bias_weight() : 0.0f};
+  std::array<float, 2 * kMaxPairs> distances;
+  unsigned left = active_kernels().learn_pairs(group.rows.data(), group.size, step, model_.items.stride(),
+                                               tracked ? distances.data() : nullptr);
+  if (tracked) {
+    order_stores();
+    for (std::size_t i = 0; i < 2 * group.size; ++i) movement.add(group.items[i], distances[i]);
+  }
   for (; left != 0; left &= left - 1) learn_candidates(*group.events[static_cast<std::size_t>(std::countr_zero(left))]);
   const auto items = group.items.begin();
   group.written.insert(group.written.end(), items, items + static_cast<std::ptrdiff_t>(2 * group.size));

@@ -7,6 +7,7 @@
 
 #include "kernels/relaxed.hpp"
 #include "retrieval/cell_index.hpp"
+#include "retrieval/coded_query.hpp"
 #include "storage/interrupt.hpp"
 
 namespace recengine {
@@ -20,7 +21,6 @@ constexpr std::size_t kPromising = 12;       // clusters visited by promise befo
 constexpr std::size_t kPromisingAlone = 4;   // the same of each of several queries
 constexpr std::size_t kAhead = 2;            // cells between fetching and visiting one
 constexpr std::size_t kCellsPerCheck = 256;  // between two looks at the interrupt
-constexpr float kLargest = 1e38f;            // scores below it, and what they are sums of, are finite
 
 }  // namespace
 
@@ -29,7 +29,7 @@ constexpr float kLargest = 1e38f;            // scores below it, and what they a
 struct CellIndex::Search {
   struct Scratch {
     AlignedFloats dots, bounds, promises;
-    std::vector<signed char> codes;
+    CodedQuery coded;
     std::vector<Row> pending;
     std::vector<Row> order;  // cells
     std::vector<Row> hits;   // rows that may enter the ranking, and were asked for
@@ -54,9 +54,6 @@ struct CellIndex::Search {
   const Selection rest = selection.without_filter();
   TopK<float>& top;
   SearchReport report{};
-  VectorCode code{};
-  int correction = 0;
-  float rounding = 0;  // times |q| |x|: what may be added by it
   float bias_slack = 0;
 
   Search(const CellIndex& its_index, const float* its_query, const Selection& its_selection, TopK<float>& its_top)
@@ -76,12 +73,8 @@ struct CellIndex::Search {
   Search& operator=(const Search&) = delete;
 
   void encode() {
-    const std::size_t n = index.items_.stride();
-    memory.codes.resize(n);
-    correction = active_kernels().encode_query(query, n, memory.codes.data(), &code);
-    // Of the fp32 score, n terms, and of the screened one, a few: n 2^-24 at most.
-    rounding = static_cast<float>(n + 32) * 0x1p-23f;
-    bias_slack = index.largest_bias_.load(std::memory_order_relaxed) * 0x1p-20f + 0x1p-90f;  // the latter: underflow
+    memory.coded.encode(query, index.items_.stride());
+    bias_slack = CodedQuery::bias_slack(index.largest_bias_.load(std::memory_order_relaxed));
   }
 
   // The rows that are pending, and only then the directory (invariant 3).
@@ -135,7 +128,7 @@ struct CellIndex::Search {
   // How many blocks from this one on to screen with one threshold: few until it has risen; and of a cell, only what it
   // leaves. Rows behind those are no longer than they.
   std::size_t blocks_from(const Cell& cell, std::size_t first, std::size_t blocks, float most_bias) const {
-    const float reach = code.norm * (1 + 2.1f * rounding);
+    const float reach = memory.coded.reach();
     const std::size_t most = std::min(report.screened < kEarly ? kGroup / 4 : kGroup, blocks - first);
     const float threshold = top.threshold();
     const auto falls_short = [&](std::size_t b) {
@@ -147,14 +140,9 @@ struct CellIndex::Search {
     return count;
   }
 
-  // With q = s (c + r) for the query's scale and codes and x = t (d + e) for a row's, <q, x> = s t (<c, d> + <q / s, e>
-  // + <r, d>): the offset is at least what the latter two can be. REQUIRES: within a read of the cell.
+  // REQUIRES: within a read of the cell.
   Screening screening(const Cell& cell, std::size_t first) const {
-    const float length = cell.length(), error = cell.error();
-    const float beyond = error * code.length + (length + error) * (code.error + rounding * code.length);
-    const bool finite = code.norm * cell.block_norm(first) < kLargest;  // not for a NaN
-    return {memory.codes.data(), code.scale, static_cast<int>(beyond * (1 + 0x1p-20f)) + 1 - correction,
-            finite ? top.threshold() - bias_slack : -INFINITY};
+    return memory.coded.screening(cell.length(), cell.error(), cell.block_norm(first), top.threshold() - bias_slack);
   }
 
   void visit(const Cell& cell, float most_bias) {
@@ -265,7 +253,7 @@ struct CellIndex::Search {
     const std::size_t room = Directory::padded(directory.num_cells());
     memory.bounds.resize(room);
     memory.promises.resize(room);
-    directory.bound(dots, code.norm, memory.bounds.data(), memory.promises.data());
+    directory.bound(dots, memory.coded.code.norm, memory.bounds.data(), memory.promises.data());
   }
 
   void run(std::size_t most) {
@@ -308,10 +296,11 @@ struct CellIndex::SearchTile {
       search.visit_promising(kPromisingAlone);  // by itself, while its threshold rises
       thresholds[q] = search.top.threshold();
       slacks[q] = search.bias_slack;
-      reaches[q] = search.code.norm * (1 + 2.1f * search.rounding);
-      lengths[q] = search.code.length;
-      errors[q] = search.code.error + search.rounding * search.code.length;
-      corrections[q] = search.correction;
+      const CodedQuery& coded = search.memory.coded;
+      reaches[q] = coded.reach();
+      lengths[q] = coded.code.length;
+      errors[q] = coded.code.error + coded.rounding * coded.code.length;
+      corrections[q] = coded.correction;
       for (std::size_t j = 0; j < directory.num_cells(); ++j) bounds[j * kTogether + q] = search.memory.bounds[j];
     }
   }
@@ -351,7 +340,7 @@ struct CellIndex::SearchTile {
     return reaching(values);
   }
 
-  // Search::screening of all. REQUIRES: within a read of the cell.
+  // CodedQuery::screening of all. REQUIRES: within a read of the cell.
   struct Limits {
     alignas(kCacheLine) std::array<int, kTogether> offsets;
     alignas(kCacheLine) Lanes limits;
@@ -362,7 +351,7 @@ struct CellIndex::SearchTile {
     for (std::size_t q = 0; q < kTogether; ++q) {
       const float beyond = error * lengths[q] + (length + error) * errors[q];
       all.offsets[q] = static_cast<int>(beyond * (1 + 0x1p-20f)) + 1 - corrections[q];
-      all.limits[q] = reaches[q] * norm < kLargest ? thresholds[q] - slacks[q] : -INFINITY;
+      all.limits[q] = reaches[q] * norm < CodedQuery::kLargest ? thresholds[q] - slacks[q] : -INFINITY;
     }
     return all;
   }
@@ -393,7 +382,8 @@ struct CellIndex::SearchTile {
       const auto q = static_cast<std::size_t>(std::countr_zero(mask));
       const Search& search = searches[q];
       lanes[size] = q;
-      screenings[size++] = {search.memory.codes.data(), search.code.scale, all.offsets[q], all.limits[q]};
+      const CodedQuery& coded = search.memory.coded;
+      screenings[size++] = {coded.codes.data(), coded.code.scale, all.offsets[q], all.limits[q]};
     }
     cell.prefetch_rows(first, count);
     unsigned any = active_kernels().screen_many(cell.block(first), count, directory.centres().stride, screenings.data(),

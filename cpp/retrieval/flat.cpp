@@ -25,11 +25,11 @@ void offer(const float* scores, Row first, std::uint64_t live, const Selection& 
   }
 }
 
-// visit(first, count, live) for the blocks that hold a live row.
+// visit(first, count, live) for the blocks that hold a live row, from this row on.
 template <class Visit>
-void for_each_block(const EmbeddingTable& items, Visit visit) {
+void for_each_block(const EmbeddingTable& items, Visit visit, Row begin = 0) {
   const Row count = items.count();
-  for (Row first = 0, blocks = 1; first < count; first += kBlock, ++blocks) {
+  for (Row first = begin, blocks = 1; first < count; first += kBlock, ++blocks) {
     std::uint64_t live = items.live_word(first / kBlock);
     // Rows that came after the count was read are live and have no score.
     if (count - first < kBlock) live &= (std::uint64_t{1} << (count - first)) - 1;
@@ -41,7 +41,7 @@ void for_each_block(const EmbeddingTable& items, Visit visit) {
 // With a filter: few(rows) for matching rows that lie apart, many at a time, and block(first, count, bits) for blocks
 // that are full enough to be scanned as a whole.
 template <class Few, class Block>
-void for_each_matching(const EmbeddingTable& items, const Filter& filter, Few few, Block block) {
+void for_each_matching(const EmbeddingTable& items, const Filter& filter, Few few, Block block, Row begin = 0) {
   std::array<Row, kGathered + kBlock> rows;
   std::size_t size = 0;
   const auto flush = [&] {
@@ -51,6 +51,7 @@ void for_each_matching(const EmbeddingTable& items, const Filter& filter, Few fe
   const Row count = items.count();
   filter.for_each_word(items, [&](std::size_t word, std::uint64_t bits) {
     const auto first = static_cast<Row>(word * kBlock);
+    if (first < begin) return;
     if (std::popcount(bits) >= kFull) {
       flush();  // rows come in ascending order
       block(first, std::min(kBlock, count - first), bits);
@@ -66,16 +67,18 @@ float cosine(float dot, float square_norm) { return square_norm > 0 ? dot / std:
 
 }  // namespace
 
-void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top) {
+void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top,
+               Row begin) {
   std::array<float, kBlock> scores;
   const Selection rest = selection.without_filter();
   const auto block = [&](Row first, Row count, std::uint64_t live) {
     const float highest = items.rows.scan(query, first, count, &items.bias[first], scores.data());
     if (highest > top.threshold()) offer(scores.data(), first, live, rest, top);
   };
-  if (selection.filter == nullptr) return for_each_block(items, block);
+  if (selection.filter == nullptr) return for_each_block(items, block, begin);
   for_each_matching(
-      items, *selection.filter, [&](std::span<const Row> rows) { scan_gather(items, query, rows, rest, top); }, block);
+      items, *selection.filter, [&](std::span<const Row> rows) { scan_gather(items, query, rows, rest, top); }, block,
+      begin);
 }
 
 void scan_flat_batch(const EmbeddingTable& items, const float* queries, std::size_t count, const Selection* selections,

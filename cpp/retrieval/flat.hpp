@@ -19,8 +19,9 @@
 
 namespace recengine {
 
-// <query, q_i> + b_i over all live items.
-void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top);
+// <query, q_i> + b_i over all live items, from row `first` on (a multiple of 64).
+void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top,
+               Row first = 0);
 
 // The same for up to kBatch queries at once (stride floats each, one after another); scores and rankings are
 // bit-identical. REQUIRES: all selections have the same filter.

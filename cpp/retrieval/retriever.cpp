@@ -20,6 +20,9 @@ constexpr float kGatherNs = 20;              // a row that is scored by itself
 constexpr float kScanNs = 4;                 // a row of a scan in fp32
 constexpr float kCodeNs = 150;               // a row that is coded
 constexpr float kDefaultCellsNs = 50'000;    // a query by cells, before one was timed
+constexpr float kFastSteps = 1;              // rows learned in a us: coding them would take a sixth of a core
+constexpr std::uint64_t kPaceNs = 50'000;    // between two looks at how many were
+constexpr std::uint64_t kIdle = 4096;        // queries without lagging codes until learners need not support them
 constexpr std::size_t kPendingLinks = 4096;  // rows that a query by graph scores beside it
 constexpr std::size_t kRelinkedRows = 1024;  // looked at in one step of the upkeep
 
@@ -44,7 +47,7 @@ const char* name_of(Way way) {
 }
 
 Retriever::Retriever(EpochDomain& domain, EmbeddingTable& items)
-    : domain_(domain), items_(items), cells_(domain, items) {
+    : domain_(domain), items_(items), cells_(domain, items), lagging_(domain, items) {
   items.attach([this](std::size_t rows) { graph_dirty_.reserve(rows); }, [](Row) {});
   cells_.on_coded([this](Row row) {
     if (graph_wanted_.load()) graph_dirty_.mark(row);  // seq_cst, see graph()
@@ -72,7 +75,7 @@ Retriever::FilteredCost Retriever::cost_by_cells(const Filter& filter) const {
           &slowness_[filter.identity() % kRemembered]};
 }
 
-// Coding what is marked would take half as long as a scan in fp32, and more will be marked by then.
+// Coding what is marked would take half as long as a scan in fp32, and more may be marked by then.
 bool Retriever::is_restless() const {
   return static_cast<float>(items_.dirty.count()) * kCodeNs > static_cast<float>(items_.count()) * kScanNs / 2;
 }
@@ -101,16 +104,18 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
       break;
     case Way::kAuto:
     case Way::kFlat:
-      if (const bool small = items_.count() < kSmall; small || is_restless()) {
+      if (items_.count() < kSmall) {
         scan_flat(items_, query, selection, top);
         report.search.scored = items_.size();
-        // A little, so that it ends when the writing does: a quarter of what the scan took.
-        if (!small) cells_.follow(static_cast<std::size_t>(static_cast<float>(items_.count()) * kScanNs / kCodeNs / 4));
+      } else if (is_restless()) {
+        search_restless(query, selection, top, report.search);
       } else {
+        rest_lagging();
         report.search = cells_.scan(query, selection, top);
       }
       break;
     case Way::kCells:
+      rest_lagging();
       search_cells(query, selection, options.most, top, report.search);
       break;
     case Way::kGraph:
@@ -119,6 +124,40 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
   }
   if (!report.search.certified) sample_recall(query, selection, top);
   return report;
+}
+
+// Rows that a filter leaves are few enough, or the scan of them is short enough, to be scored as they are.
+void Retriever::search_restless(const float* query, const Selection& selection, TopK<float>& top,
+                                SearchReport& report) {
+  const bool fast = is_learned_fast();
+  if ((fast || lagging_.begun()) && selection.filter == nullptr) {
+    idle_.store(0, std::memory_order_relaxed);
+    report = lagging_.scan(query, selection, top);
+  } else {
+    scan_flat(items_, query, selection, top);
+    report.scored = items_.size();
+  }
+  // A little, so that it ends: a quarter of what a scan in fp32 takes.
+  if (!fast) cells_.follow(static_cast<std::size_t>(static_cast<float>(items_.count()) * kScanNs / kCodeNs / 4));
+}
+
+void Retriever::rest_lagging() {
+  if (lagging_.begun() && idle_.fetch_add(1, std::memory_order_relaxed) >= kIdle) [[unlikely]]
+    lagging_.end();
+}
+
+// Racing queries may count the same steps: the next look is right again.
+bool Retriever::is_learned_fast() {
+  const auto since_start = std::chrono::steady_clock::now().time_since_epoch();
+  const auto now = static_cast<std::uint64_t>(std::chrono::nanoseconds(since_start).count());
+  const std::uint64_t before = paced_ns_.load(std::memory_order_relaxed);
+  if (now - before < kPaceNs) return fast_.load(std::memory_order_relaxed);
+  paced_ns_.store(now, std::memory_order_relaxed);
+  const std::uint64_t steps = items_.movement.steps();
+  const std::uint64_t learned = steps - paced_steps_.exchange(steps, std::memory_order_relaxed);
+  const bool fast = static_cast<float>(learned) * 1e3f > kFastSteps * static_cast<float>(now - before);
+  fast_.store(fast, std::memory_order_relaxed);
+  return fast;
 }
 
 void Retriever::search_cells(const float* query, const Selection& selection, std::size_t most, TopK<float>& top,
@@ -221,7 +260,8 @@ void Retriever::forget(std::span<const Row> rows) {
 
 std::size_t Retriever::memory_bytes() const {
   const Graph* const links = graph_.load(std::memory_order_acquire);  // acquire: complete
-  return cells_.memory_bytes() + graph_dirty_.memory_bytes() + (links == nullptr ? 0 : links->memory_bytes());
+  return cells_.memory_bytes() + lagging_.memory_bytes() + graph_dirty_.memory_bytes() +
+         (links == nullptr ? 0 : links->memory_bytes());
 }
 
 // Against the exact answer, now: on a table that is being learned the two are not of quite the same rows.

@@ -1,8 +1,9 @@
 // Retriever: one entrance to the ways of finding the best items, and the planner that chooses between them.
 //
 //   rows    every row, in fp32. Certified.
-//   flat    every row: as `rows` where they are few or written without a pause, else by 4-bit codes and then in fp32.
-//           Certified.
+//   flat    every row: as `rows` where they are few, else by 4-bit codes and then in fp32; where they are learned
+//   faster
+//           than they can be coded, by codes that lag behind (lagging_codes.hpp). Certified.
 //   gather  only the rows that a filter or a list of candidates leaves. Certified.
 //   cells   bounded cells (cell_index.hpp). Certified, unless their number is capped.
 //   graph   a navigable graph (graph.hpp). Never certified; built when it is first asked for.
@@ -23,6 +24,7 @@
 
 #include "retrieval/cell_index.hpp"
 #include "retrieval/graph.hpp"
+#include "retrieval/lagging_codes.hpp"
 #include "retrieval/selection.hpp"
 #include "retrieval/top_k.hpp"
 
@@ -56,7 +58,7 @@ class Retriever {
   // The way a query would go. REQUIRES: this thread is pinned.
   Way choose(const Selection& selection, const std::vector<Row>* among, const RetrievalOptions& options) const;
 
-  // Whether rows are written faster than they can be coded: then nothing that is derived from them pays.
+  // Whether more rows await their codes than it pays to code.
   bool is_restless() const;
 
   // Codes the rows that were written.
@@ -83,6 +85,9 @@ class Retriever {
   void search_cells(const float* query, const Selection& selection, std::size_t most, TopK<float>& top,
                     SearchReport& report);
   void search_cells_timed(const float* query, const Selection& selection, TopK<float>& top, SearchReport& report);
+  void search_restless(const float* query, const Selection& selection, TopK<float>& top, SearchReport& report);
+  void rest_lagging();
+  bool is_learned_fast();
   Graph& graph();
   bool maintain_graph();
   void search_graph(const float* query, const Selection& selection, std::size_t ef, TopK<float>& top,
@@ -92,6 +97,7 @@ class Retriever {
   EpochDomain& domain_;
   EmbeddingTable& items_;
   CellIndex cells_;
+  LaggingCodes lagging_;
   std::mutex graph_mutex_;  // building, and taking from graph_dirty_
   std::unique_ptr<Graph> graph_storage_;
   std::atomic<Graph*> graph_{nullptr};
@@ -99,6 +105,9 @@ class Retriever {
   DirtyRows graph_dirty_;                  // rows coded anew since they were linked
   // Figures; relaxed accesses, they order nothing.
   mutable std::atomic<std::uint64_t> queries_{0};
+  std::atomic<std::uint64_t> idle_{0};                       // queries since the lagging codes were used
+  std::atomic<std::uint64_t> paced_ns_{0}, paced_steps_{0};  // when the steps of learning were last counted
+  std::atomic<bool> fast_{false};
   std::atomic<float> cells_ns_{0};  // a query by cells without a filter, lately; 0: none yet
   // By a filter's identity: 1 + this is its slowness by cells. A filter that goes against the scores has a large one.
   static constexpr std::size_t kRemembered = 64;

@@ -38,6 +38,7 @@ void EmbeddingTable::grow_to(std::size_t count) {
   accumulators.reserve(count);
   live_.reserve(count / 64 + 1);
   dirty.reserve(count);
+  movement.reserve(count);
   for (const auto& [reserve, wipe] : attached_) reserve(count);
   rows.reserve(count);  // last: its capacity vouches for the others
 }

@@ -26,6 +26,7 @@
 #include "storage/epoch.hpp"
 #include "storage/fence.hpp"
 #include "storage/id_map.hpp"
+#include "storage/movement.hpp"
 #include "storage/row_table.hpp"
 
 namespace recengine {
@@ -64,9 +65,15 @@ class EmbeddingTable {
     const auto announce = [this](Row row) {
       set_live(row);
       full_fence();
-      dirty.mark(row);
+      mark_replaced(row);
     };
     return ids.insert(key, [this] { return take_slot(); }, announce).first;
+  }
+
+  // The row was written, other than by a step of learning. REQUIRES: a full fence since.
+  void mark_replaced(Row row) {
+    dirty.mark(row);
+    movement.replaced.mark(row);
   }
 
   // Unmaps the id and wipes its slot; returns the slot, which stays unused until recycled, or kNoRow.
@@ -101,7 +108,8 @@ class EmbeddingTable {
   RowTable rows;
   Column<float> bias;  // b, added to the inner product
   Column<Accumulators> accumulators;
-  DirtyRows dirty;  // rows and biases written since what retrieval derives from them was derived
+  DirtyRows dirty;    // rows and biases written since what retrieval derives from them was derived
+  Movement movement;  // and how far, for what may lag behind
 
  private:
   // Release: pairs with live_word. The row is filled and its id stored.

@@ -26,6 +26,15 @@ inline void full_fence() {
 #endif
 }
 
+// Stores before come before stores after, loads before before loads after.
+#ifdef RECENGINE_NO_FENCES
+inline void order_stores() { full_fence(); }
+inline void order_loads() { full_fence(); }
+#else
+inline void order_stores() { std::atomic_thread_fence(std::memory_order_release); }
+inline void order_loads() { std::atomic_thread_fence(std::memory_order_acquire); }
+#endif
+
 // SequenceLock: readers that never wait learn whether a writer was at work while they read (Lameter 2005; Boehm 2012).
 // Readers do not write; what they read meanwhile may be anything and must be thrown away.
 //
@@ -48,14 +57,6 @@ class SequenceLock {
   }
 
  private:
-#ifdef RECENGINE_NO_FENCES
-  static void order_stores() { full_fence(); }
-  static void order_loads() { full_fence(); }
-#else
-  static void order_stores() { std::atomic_thread_fence(std::memory_order_release); }
-  static void order_loads() { std::atomic_thread_fence(std::memory_order_acquire); }
-#endif
-
   std::atomic<std::uint32_t> sequence_{0};
 };
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <random>
@@ -12,64 +11,17 @@
 #include <vector>
 
 #include "check.hpp"
-#include "kernels/relaxed.hpp"
+#include "made_table.hpp"
 #include "retrieval/flat.hpp"
 
 namespace recengine {
 namespace {
 
-enum class Shape { kGaussian, kSkewed, kClustered, kEqualNorms, kDuplicates, kZeros, kHuge, kOpposed };
-constexpr Shape kShapes[] = {Shape::kGaussian,   Shape::kSkewed, Shape::kClustered, Shape::kEqualNorms,
-                             Shape::kDuplicates, Shape::kZeros,  Shape::kHuge,      Shape::kOpposed};
-
-// A table and its index, and rows made for them.
-class Fixture {
+class Fixture : public MadeTable {
  public:
   Fixture(std::size_t dim, Shape shape, unsigned seed, Storage storage = Storage::kFp32)
-      : items(domain, dim, {seed, 0.0f}, storage), index(domain, items), shape_(shape), random_(seed) {}
+      : MadeTable(dim, shape, seed, storage), index(domain, items) {}
 
-  AlignedFloats draw() {
-    AlignedFloats row(items.stride(), 0.0f);
-    const std::size_t dim = items.dim();
-    for (std::size_t d = 0; d < dim; ++d) row[d] = normal_(random_);
-    float scale = 1;
-    if (shape_ == Shape::kSkewed) scale = std::exp(1.5f * normal_(random_));
-    if (shape_ == Shape::kHuge) scale = random_() % 5 == 0 ? 1e14f : 1e-30f;
-    if (shape_ == Shape::kZeros) scale = random_() % 3 == 0 ? 1.0f : 0.0f;
-    if (shape_ == Shape::kEqualNorms) {
-      float square = 0;
-      for (std::size_t d = 0; d < dim; ++d) square += row[d] * row[d];
-      scale = square > 0 ? 1 / std::sqrt(square) : 0.0f;
-    }
-    if (shape_ == Shape::kClustered || shape_ == Shape::kDuplicates) {
-      std::mt19937 centre(random_() % 20);
-      const float noise = shape_ == Shape::kDuplicates ? 0.0f : 0.1f;
-      for (std::size_t d = 0; d < dim; ++d) row[d] = normal_(centre) + noise * row[d];
-    }
-    if (shape_ == Shape::kOpposed) {  // the best of one direction is the worst of the other
-      for (std::size_t d = 1; d < dim; ++d) row[d] *= 1e-3f;
-    }
-    for (std::size_t d = 0; d < dim; ++d) row[d] *= scale;
-    return row;
-  }
-
-  void write(std::int64_t id, const AlignedFloats& values, float bias) {
-    const auto pin = domain.pin_writer();
-    const Row row = items.find_or_insert(id);
-    items.rows.store(row, values.data());
-    store_relaxed(&items.bias[row], bias);
-    full_fence();
-    items.dirty.mark(row);
-  }
-  void write(std::int64_t id) { write(id, draw(), with_biases && random_() % 2 == 0 ? 3 * normal_(random_) : 0.0f); }
-  void fill(std::int64_t count) {
-    for (std::int64_t id = 0; id < count; ++id) write(id);
-  }
-  void remove(std::int64_t id) {
-    const auto pause = domain.pause_writers();
-    const Row row = items.erase(id);
-    if (row != kNoRow) items.recycle(row);
-  }
   void maintain() {
     std::atomic<bool> stop{false};
     for (int step = 0; step < 100 && index.maintain(2, stop); ++step) {
@@ -83,11 +35,7 @@ class Fixture {
     scan_flat(items, query.data(), selection, exact);
     const SearchReport report = index.search(query.data(), selection, CellIndex::kAllCells, found);
     CHECK(report.certified);
-    const auto expected = exact.take_sorted(), result = found.take_sorted();
-    CHECK(expected.size() == result.size());
-    for (std::size_t i = 0; i < result.size(); ++i) {
-      CHECK(result[i].row == expected[i].row && result[i].score == expected[i].score);
-    }
+    check_same(exact, found);
     return report;
   }
 
@@ -105,23 +53,11 @@ class Fixture {
     for (std::size_t q = 0; q < count; ++q) {
       TopK<float> exact(k);
       scan_flat(items, queries.data() + q * items.stride(), selection, exact);
-      const auto expected = exact.take_sorted(), result = found[q].take_sorted();
-      CHECK(expected.size() == result.size());
-      for (std::size_t i = 0; i < result.size(); ++i) {
-        CHECK(result[i].row == expected[i].row && result[i].score == expected[i].score);
-      }
+      check_same(exact, found[q]);
     }
   }
 
-  bool with_biases = true;
-  EpochDomain domain;
-  EmbeddingTable items;
   CellIndex index;
-
- private:
-  const Shape shape_;
-  std::mt19937 random_;
-  std::normal_distribution<float> normal_;
 };
 
 void equals_the_scan() {

@@ -215,9 +215,10 @@ void check_products(const Kernels& kernels, std::size_t n, std::size_t count) {
 
 // ---- the scan ----
 
-// Hits of one query, against double precision.
+// Hits of one query, against double precision. `moved`: of each row, what is added to its score.
 void check_hits(const Product& product, Bytes& blocks, std::size_t count, const Kernels& kernels,
-                const Screening& query, const unsigned short* hits, bool any) {
+                const Screening& query, const unsigned short* hits, bool any, const float* moved = nullptr,
+                float reach = 0) {
   const std::size_t n = product.codes.size();
   std::vector<int> dots(count * kBlockRows);
   kernels.dot_codes(blocks.data(), count, n, query.codes, query.offset, dots.data());
@@ -229,12 +230,13 @@ void check_hits(const Product& product, Bytes& blocks, std::size_t count, const 
     const bool hit = (hits[b] >> r % kBlockRows & 1) != 0;
     any_hit |= hit;
     const double term = dots[r] * (scale * double{query.scale});
-    const double sum = term + bias, limit = double{query.limit};
+    const double movement = moved == nullptr ? 0.0 : double{moved[r]} * double{reach};
+    const double sum = term + bias + movement, limit = double{query.limit};
     if (std::isnan(sum) || std::isnan(limit) || std::isinf(sum) || std::isinf(limit)) {
       CHECK(hit == !(sum < limit));
       continue;
     }
-    const double rounding = 0x1p-22 * std::abs(term) + 0x1p-23 * std::abs(sum) + 0x1p-96;
+    const double rounding = 0x1p-22 * std::abs(term) + 0x1p-23 * (std::abs(sum) + std::abs(bias) + movement) + 0x1p-96;
     if (sum >= limit + rounding) CHECK(hit);
     if (sum < limit - rounding) CHECK(!hit);
   }
@@ -276,6 +278,14 @@ void check_screen(const Kernels& kernels, std::size_t n, std::size_t count, std:
     check_hits(product, blocks, count, kernels, queries[q], hits.data() + 1, has_any);
     CHECK(has_any == ((any >> q & 1) != 0));
     CHECK(std::equal(hits.begin() + 1, hits.end() - 1, together.begin() + static_cast<std::ptrdiff_t>(1 + q * count)));
+    Floats moved(count * kBlockRows);
+    for (std::size_t r = 0; r < moved.size(); ++r) moved[r] = r % 3 == 0 ? 0.0f : std::abs(normal());
+    if (moved.size() > 0) moved[generator() % moved.size()] = kInfinity;
+    const float reach = 0.1f + std::abs(normal());
+    const bool has_moved =
+        kernels.screen_moved(blocks.data(), count, n, queries[q], moved.data(), reach, hits.data() + 1);
+    CHECK(hits.front() == kSentinel && hits.back() == kSentinel);
+    check_hits(product, blocks, count, kernels, queries[q], hits.data() + 1, has_moved, moved.data(), reach);
   }
 }
 

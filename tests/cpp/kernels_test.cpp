@@ -269,10 +269,23 @@ bool same_pair(const PairData& one, const PairData& other) {
          one.b_sums.bias == other.b_sums.bias;
 }
 
+// At least how far a row and its bias have moved, and hardly more.
+void check_distance(float distance, const Buffer& before, const Buffer& after, float bias_before, float bias_after,
+                    float bias_weight) {
+  double square = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const double moved = double{after[i]} - double{before[i]};
+    square += moved * moved;
+  }
+  const double expected = std::sqrt(square) + double{bias_weight} * std::abs(double{bias_after} - double{bias_before});
+  CHECK(double{distance} * (1 + 0x1p-22) >= expected);
+  CHECK(double{distance} <= 1.001 * expected + 0x1p-50);
+}
+
 void check_pairs(const Kernels& kernels, std::size_t dim, const Step& values) {
   const std::size_t n = (dim + kRowPadding - 1) / kRowPadding * kRowPadding;
   for (const bool adagrad : {true, false}) {
-    const PairStep step{values.l2, values.clip, static_cast<float>(dim), adagrad};
+    const PairStep step{values.l2, values.clip, static_cast<float>(dim), adagrad, 0.3f};
     std::vector<PairData> before;
     for (std::size_t g = 0; g < kMaxPairs; ++g)
       before.push_back(random_pair(dim, n, std::abs(values.slope) * (1.0f + static_cast<float>(g))));
@@ -280,9 +293,21 @@ void check_pairs(const Kernels& kernels, std::size_t dim, const Step& values) {
     for (PairData& pair : alone) {
       const PairRows rows = pair.rows();
       const PairRows* const one = &rows;
-      CHECK(kernels.learn_pairs(&one, 1, step, n) == 0);
+      CHECK(kernels.learn_pairs(&one, 1, step, n, nullptr) == 0);
     }
-    for (std::size_t g = 0; g < kMaxPairs; ++g) check_pair_step(before[g], alone[g], step, dim);
+    for (std::size_t g = 0; g < kMaxPairs; ++g) {
+      check_pair_step(before[g], alone[g], step, dim);
+      // The same step, measured.
+      PairData measured = before[g];
+      const PairRows rows = measured.rows();
+      const PairRows* const one = &rows;
+      float distances[3] = {kNan, kNan, kSentinel};
+      CHECK(kernels.learn_pairs(&one, 1, step, n, distances) == 0);
+      CHECK(same_pair(measured, alone[g]));
+      check_distance(distances[0], before[g].a, measured.a, before[g].a_bias, measured.a_bias, step.bias_weight);
+      check_distance(distances[1], before[g].b, measured.b, before[g].b_bias, measured.b_bias, step.bias_weight);
+      CHECK(distances[2] == kSentinel);
+    }
     if (dim > 20 && dim % 64 != 0) continue;
     // In company, and beside one that is too large to be learned.
     for (std::size_t count = 1; count <= kMaxPairs; ++count) {
@@ -294,9 +319,14 @@ void check_pairs(const Kernels& kernels, std::size_t dim, const Step& values) {
         const std::vector<PairData> start = together;
         for (std::size_t g = 0; g < count; ++g) rows.push_back(together[g].rows());
         for (const PairRows& pair : rows) pairs.push_back(&pair);
-        CHECK(kernels.learn_pairs(pairs.data(), count, step, n) == (large < count ? 1u << large : 0u));
+        std::vector<float> distances(2 * count, kNan);
+        float* const measured = large % 2 == 0 ? distances.data() : nullptr;
+        CHECK(kernels.learn_pairs(pairs.data(), count, step, n, measured) == (large < count ? 1u << large : 0u));
         for (std::size_t g = 0; g < kMaxPairs; ++g) {
           CHECK(same_pair(together[g], g >= count || g == large ? start[g] : alone[g]));
+          if (g >= count || measured == nullptr) continue;
+          check_distance(distances[2 * g], start[g].a, together[g].a, start[g].a_bias, together[g].a_bias, 0.3f);
+          check_distance(distances[2 * g + 1], start[g].b, together[g].b, start[g].b_bias, together[g].b_bias, 0.3f);
         }
       }
     }
