@@ -170,9 +170,9 @@ class Engine {
  private:
   struct Batch;
 
-  void prepare(Batch& batch, std::size_t first, std::size_t count, std::size_t threads) const;
-  void learn_share(Batch& batch, std::size_t share);
-  void learn_block(Batch& batch, const std::vector<std::size_t>& block);
+  void prepare(Batch& batch, std::size_t piece) const;
+  void learn_units(Batch& batch);
+  void learn_block(Batch& batch, std::size_t piece, std::span<const std::uint16_t> block);
   void saw_timestamp(double timestamp);
   double latest_timestamp() const;
 

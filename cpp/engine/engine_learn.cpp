@@ -1,8 +1,13 @@
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <stdexcept>
+#include <thread>
+#include <vector>
 
 #include "engine/engine.hpp"
 #include "storage/interrupt.hpp"
@@ -13,9 +18,10 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kBlock = 256;         // events a writer's pin is held for
-constexpr double kMaxTimestamp = 1e15;      // seconds; over any half-life far from overflow
-constexpr std::size_t kPiece = 16384;       // events prepared between two looks at the interrupt
+constexpr std::size_t kBlock = 256;     // events a writer's pin is held for
+constexpr double kMaxTimestamp = 1e15;  // seconds; over any half-life far from overflow
+constexpr std::size_t kPiece = 16384;   // events prepared between two looks at the interrupt
+constexpr std::size_t kSharesPerThread = 8;
 constexpr std::uint64_t kTimedEvents = 16;  // one learn_one in so many is timed
 
 void check_timestamp(double timestamp) {
@@ -67,35 +73,85 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
 }
 
 // One call of learn_many: what its threads share.
+//
+// Users are spread over shares, events over pieces in order; what both give is a unit, and the threads take units in
+// order. A user's events are learned one after the other, by one thread at a time: a unit waits until the one of its
+// share in the piece before is done. There are more shares than threads, so that this hardly ever takes time, and no
+// thread has to wait long at the end for another that was held up.
 struct Engine::Batch {
-  Batch(const EventColumns& columns, double latest) : events(columns), timestamp(latest) {}
+  Batch(const EventColumns& columns, double latest, std::size_t threads)
+      : events(columns),
+        timestamp(latest),
+        shares(threads == 1 ? 1 : std::min<std::size_t>(kSharesPerThread * threads, 255)),
+        pieces((columns.users.size + kPiece - 1) / kPiece),
+        users(std::make_unique_for_overwrite<Row[]>(size())),
+        items(std::make_unique_for_overwrite<Row[]>(size())),
+        order(std::make_unique_for_overwrite<std::uint16_t[]>(size())),
+        ends(pieces * shares),
+        done(shares) {}
 
   const EventColumns& events;
   const double timestamp;  // of events without one
+  const std::size_t shares, pieces;
   std::uint64_t first_sequence = 0;
   std::uint64_t removals = 0;  // when the rows were looked up
-  // Written first by the threads that look up, each its part: not by this one, not twice.
+  // Written first by the threads that look up, each its part: not by the constructor, not twice.
   std::unique_ptr<Row[]> users, items;
-  std::unique_ptr<std::uint8_t[]> share;  // which thread learns the event; null: all by one
+  std::unique_ptr<std::uint16_t[]> order;      // of a piece: its events by share, as offsets
+  std::vector<std::uint16_t> ends;             // where in the order those of a piece and share end
+  std::vector<std::atomic<std::size_t>> done;  // pieces of each share
+  std::atomic<bool> has_unknown{false};        // ids without a row
+  std::atomic<std::size_t> next_unit{0};
   std::atomic<bool> stop{false};
   std::atomic<std::size_t> applied{0};
 
   std::size_t size() const { return events.users.size; }
+  std::size_t piece_size(std::size_t piece) const { return std::min(kPiece, size() - piece * kPiece); }
+
+  void sort(std::size_t piece);
+  std::span<const std::uint16_t> unit(std::size_t piece, std::size_t share) const {
+    const std::size_t begin = share == 0 ? 0 : ends[piece * shares + share - 1];
+    return {&order[piece * kPiece + begin], ends[piece * shares + share] - begin};
+  }
 };
 
-// Checks and looks up events [first, first + count). Reads only: nothing has changed when it throws.
-void Engine::prepare(Batch& batch, std::size_t first, std::size_t count, std::size_t threads) const {
+// A counting sort by share, which keeps the order of each.
+void Engine::Batch::sort(std::size_t piece) {
+  const std::size_t first = piece * kPiece, count = piece_size(piece);
+  std::array<std::uint8_t, kPiece> share;
+  std::array<std::uint16_t, 256> starts{};
+  for (std::size_t i = 0; i < count; ++i) {
+    // The upper half of the hash, scaled to the number of shares.
+    share[i] = static_cast<std::uint8_t>((hash_at(events.users, first + i) >> 32) * shares >> 32);
+    ++starts[share[i] + std::size_t{1}];
+  }
+  for (std::size_t s = 0; s < shares; ++s) {
+    starts[s + 1] = static_cast<std::uint16_t>(starts[s + 1] + starts[s]);
+    ends[piece * shares + s] = starts[s + 1];
+  }
+  for (std::size_t i = 0; i < count; ++i) order[first + starts[share[i]]++] = static_cast<std::uint16_t>(i);
+}
+
+// Checks and looks up the events of a piece. Reads only: nothing has changed when it throws.
+void Engine::prepare(Batch& batch, std::size_t piece) const {
   const EventColumns& events = batch.events;
+  const std::size_t first = piece * kPiece, count = batch.piece_size(piece);
   for (std::size_t e = first; e < first + count; ++e) {
     if (events.values != nullptr) learner_.check_value(events.values[e]);
     if (events.weights != nullptr) check_weight(events.weights[e]);
     if (events.timestamps != nullptr) check_timestamp(events.timestamps[e]);
     if (events.users.kind == IdKind::kString) validate_id(events.users.string_at(e));
     if (events.items.kind == IdKind::kString) validate_id(events.items.string_at(e));
-    if (threads > 1) batch.share[e] = static_cast<std::uint8_t>((hash_at(events.users, e) >> 8) % threads);
   }
-  model_.users.ids.find_many(events.users, first, count, batch.users.get() + first);
-  model_.items.ids.find_many(events.items, first, count, batch.items.get() + first);
+  batch.sort(piece);
+  const auto look_up = [&](const IdMap& ids, const IdSpan& names, Row* rows) {
+    ids.find_many(names, first, count, rows + first);
+    bool unknown = false;
+    for (std::size_t e = first; e < first + count; ++e) unknown |= rows[e] == kNoRow;
+    if (unknown) batch.has_unknown.store(true, std::memory_order_relaxed);
+  };
+  look_up(model_.users.ids, events.users, batch.users.get());
+  look_up(model_.items.ids, events.items, batch.items.get());
 }
 
 std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) {
@@ -109,26 +165,22 @@ std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) 
   check_kind(model_.items.ids, events.items.kind, "item");
   threads = std::clamp<std::size_t>(std::min(threads, (size + kBlock - 1) / kBlock), 1, 255);
 
-  Batch batch(events, latest_timestamp());
-  batch.users = std::make_unique_for_overwrite<Row[]>(size);
-  batch.items = std::make_unique_for_overwrite<Row[]>(size);
-  if (threads > 1) batch.share = std::make_unique_for_overwrite<std::uint8_t[]>(size);
+  Batch batch(events, latest_timestamp(), threads);
   // Pinned piece by piece, and never while an interrupt is asked: a signal handler may use the engine. A removal in
   // between shows in the count.
   batch.removals = removals_.load(std::memory_order_acquire);
   run_parallel(threads, batch.stop, [&](std::size_t number) {
-    const std::size_t stride = kPiece * threads;
-    for (std::size_t first = number * kPiece; first < size && !batch.stop.load(std::memory_order_relaxed);
-         first += stride) {
+    for (std::size_t piece = number; piece < batch.pieces && !batch.stop.load(std::memory_order_relaxed);
+         piece += threads) {
       {
         const auto pin = domain_.pin_reader();
-        prepare(batch, first, std::min(kPiece, size - first), threads);
+        prepare(batch, piece);
       }
       check_interrupt();
     }
   });
   if (batch.stop.load(std::memory_order_relaxed)) throw Interrupted();
-  {
+  if (batch.has_unknown.load(std::memory_order_relaxed)) {
     const auto pin = domain_.pin_writer();
     // Memory for the newcomers is taken now, so that no event of the batch can run out of it.
     model_.users.reserve(count_new(events.users, batch.users.get()));
@@ -136,7 +188,7 @@ std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) 
   }
   batch.first_sequence = sequence_.fetch_add(size, std::memory_order_relaxed);
 
-  run_parallel(threads, batch.stop, [&](std::size_t share) { learn_share(batch, share); });
+  run_parallel(threads, batch.stop, [&](std::size_t) { learn_units(batch); });
   const std::size_t applied = batch.applied.load(std::memory_order_relaxed);
   if (applied < size && threads == 1) {
     // The events left over give back their numbers, if nobody has drawn any since: learned later, they will be what
@@ -147,13 +199,15 @@ std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) 
   return applied;
 }
 
-// One block under one pin.
-void Engine::learn_block(Batch& batch, const std::vector<std::size_t>& block) {
+// One block under one pin: events of a piece, as offsets.
+void Engine::learn_block(Batch& batch, std::size_t piece, std::span<const std::uint16_t> block) {
   const EventColumns& events = batch.events;
+  const std::size_t first = piece * kPiece;
   const auto pin = domain_.pin_writer();
   // Removals wait for this pin: the count stands still while it is held.
   if (removals_.load(std::memory_order_relaxed) != batch.removals) {
-    for (const std::size_t e : block) {
+    for (const std::size_t offset : block) {
+      const std::size_t e = first + offset;
       batch.users[e] = find(model_.users.ids, id_at(events.users, e));
       batch.items[e] = find(model_.items.ids, id_at(events.items, e));
     }
@@ -165,7 +219,8 @@ void Engine::learn_block(Batch& batch, const std::vector<std::size_t>& block) {
     learner_.learn_run(std::span(run).subspan(next));
     next = run.size();
   };
-  for (const std::size_t e : block) {
+  for (const std::size_t offset : block) {
+    const std::size_t e = first + offset;
     const double timestamp = events.timestamps == nullptr ? batch.timestamp : events.timestamps[e];
     if (events.timestamps != nullptr) saw_timestamp(timestamp);
     Row user = batch.users[e], item = batch.items[e];
@@ -187,20 +242,27 @@ void Engine::learn_block(Batch& batch, const std::vector<std::size_t>& block) {
   learner_.count(run);
 }
 
-void Engine::learn_share(Batch& batch, std::size_t share) {
-  std::vector<std::size_t> block;
-  for (std::size_t next = 0; next < batch.size() && !batch.stop.load(std::memory_order_relaxed);) {
-    block.resize(kBlock);
-    std::size_t size = 0;
-    for (; next < batch.size() && size < kBlock; ++next) {
-      block[size] = next;  // kept or written over, without a branch that nobody could predict
-      size += batch.share == nullptr || batch.share[next] == share ? 1 : 0;
+void Engine::learn_units(Batch& batch) {
+  const auto stopped = [&batch] { return batch.stop.load(std::memory_order_relaxed); };
+  for (;;) {
+    const std::size_t number = batch.next_unit.fetch_add(1, std::memory_order_relaxed);
+    const std::size_t piece = number / batch.shares, share = number % batch.shares;
+    if (piece >= batch.pieces) return;
+    // Acquire and release: what was learned of these users before.
+    while (batch.done[share].load(std::memory_order_acquire) != piece) {
+      if (stopped()) return;
+      std::this_thread::yield();
     }
-    block.resize(size);
-    learn_block(batch, block);
-    batch.applied.fetch_add(block.size(), std::memory_order_relaxed);
-    events_.fetch_add(block.size(), std::memory_order_relaxed);
-    if (interrupt_requested()) batch.stop.store(true, std::memory_order_relaxed);
+    const std::span<const std::uint16_t> unit = batch.unit(piece, share);
+    for (std::size_t begin = 0; begin < unit.size(); begin += kBlock) {
+      if (stopped()) return;
+      const auto block = unit.subspan(begin, std::min(kBlock, unit.size() - begin));
+      learn_block(batch, piece, block);
+      batch.applied.fetch_add(block.size(), std::memory_order_relaxed);
+      events_.fetch_add(block.size(), std::memory_order_relaxed);
+      if (interrupt_requested()) batch.stop.store(true, std::memory_order_relaxed);
+    }
+    batch.done[share].store(piece + 1, std::memory_order_release);
   }
 }
 
