@@ -551,7 +551,7 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   model.global_bias = globals[0];
   model.global_accumulator = globals[1];
   const double clock = read<double>(file, "clock", 1)[0];
-  require(!std::isinf(clock), "the clock is out of range");
+  require(std::isnan(clock) || std::abs(clock) <= kMaxTimestamp, "the clock is out of range");
   engine->latest_timestamp_.store(clock, std::memory_order_relaxed);
   engine->events_.store(counters[0], std::memory_order_relaxed);
   engine->sequence_.store(counters[6], std::memory_order_relaxed);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -22,6 +23,9 @@ constexpr std::size_t kBlock = 256;     // events a writer's pin is held for
 constexpr double kMaxTimestamp = 1e15;  // seconds; over any half-life far from overflow
 constexpr std::size_t kPiece = 16384;   // events prepared between two looks at the interrupt
 constexpr std::size_t kSharesPerThread = 8;
+constexpr std::size_t kMaxShares = 255;
+constexpr int kYields = 100;  // before a thread that waits for another sleeps
+constexpr auto kNap = std::chrono::microseconds(50);
 constexpr std::uint64_t kTimedEvents = 16;  // one learn_one in so many is timed
 
 void check_timestamp(double timestamp) {
@@ -82,7 +86,8 @@ struct Engine::Batch {
   Batch(const EventColumns& columns, double latest, std::size_t threads)
       : events(columns),
         timestamp(latest),
-        shares(threads == 1 ? 1 : std::min<std::size_t>(kSharesPerThread * threads, 255)),
+        shares(threads == 1 ? 1
+                            : std::min({kSharesPerThread * threads, std::max(threads, size() / kBlock), kMaxShares})),
         pieces((columns.users.size + kPiece - 1) / kPiece),
         users(std::make_unique_for_overwrite<Row[]>(size())),
         items(std::make_unique_for_overwrite<Row[]>(size())),
@@ -122,7 +127,8 @@ void Engine::Batch::sort(std::size_t piece) {
   std::array<std::uint16_t, 256> starts{};
   for (std::size_t i = 0; i < count; ++i) {
     // The upper half of the hash, scaled to the number of shares.
-    share[i] = static_cast<std::uint8_t>((hash_at(events.users, first + i) >> 32) * shares >> 32);
+    share[i] = shares == 1 ? std::uint8_t{0}
+                           : static_cast<std::uint8_t>((hash_at(events.users, first + i) >> 32) * shares >> 32);
     ++starts[share[i] + std::size_t{1}];
   }
   for (std::size_t s = 0; s < shares; ++s) {
@@ -249,9 +255,14 @@ void Engine::learn_units(Batch& batch) {
     const std::size_t piece = number / batch.shares, share = number % batch.shares;
     if (piece >= batch.pieces) return;
     // Acquire and release: what was learned of these users before.
-    while (batch.done[share].load(std::memory_order_acquire) != piece) {
+    for (int waits = 0; batch.done[share].load(std::memory_order_acquire) != piece; ++waits) {
+      if (interrupt_requested()) batch.stop.store(true, std::memory_order_relaxed);
       if (stopped()) return;
-      std::this_thread::yield();
+      if (waits < kYields) {
+        std::this_thread::yield();
+      } else {
+        std::this_thread::sleep_for(kNap);
+      }
     }
     const std::span<const std::uint16_t> unit = batch.unit(piece, share);
     for (std::size_t begin = 0; begin < unit.size(); begin += kBlock) {

@@ -263,7 +263,6 @@ Cooccurrence::Stored Cooccurrence::stored(Row item) const {
 }
 
 bool Cooccurrence::can_restore(std::int64_t window, std::size_t slots) const {
-  constexpr double kMaxTimestamp = 1e15;  // of an event
   if (window == 0) return slots == 0;
   return window % 2 != 0 && std::abs(static_cast<double>(decode(window))) <= kMaxTimestamp / half_life_ / kWindow + 1;
 }

@@ -15,6 +15,9 @@ enum class Objective : std::uint32_t { kSoftmax, kBpr, kLogistic, kSquared };
 enum class UserModel : std::uint32_t { kLearned, kAls };
 enum class Optimizer : std::uint32_t { kAdagrad, kSgd };
 
+// Of an event, in seconds, without sign: over any half-life far from overflow.
+inline constexpr double kMaxTimestamp = 1e15;
+
 struct Settings {
   std::size_t dim = 64;
   Objective objective = Objective::kSoftmax;

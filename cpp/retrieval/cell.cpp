@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 
+#include "retrieval/coded_query.hpp"
 #include "storage/arena.hpp"
 
 namespace recengine {
@@ -35,6 +36,7 @@ Cell::~Cell() { Arena::shared().deallocate(blocks_, bytes_); }
 VectorCode Cell::encode(std::size_t lane, Row row, const float* values, float bias) {
   VectorCode code;
   const std::size_t b = lane / kBlockRows;
+  bias = CodedQuery::coded_bias(bias);
   active_kernels().encode_row(values, stride_, bias, blocks_ + b * block_bytes(stride_), lane % kBlockRows, &code);
   for (std::size_t before = 0; before <= b; ++before) raise(norms_[before], code.norm);
   raise(length_, code.length);

@@ -79,10 +79,6 @@ void CellIndex::code(Directory& directory, Row row) {
 
 void CellIndex::coded(Directory& directory, std::size_t j, const float* values, float norm, float bias) {
   directory.raise(j, values, norm, bias);
-  // Relaxed: the row is pending until our caller is done.
-  if (std::abs(bias) > largest_bias_.load(std::memory_order_relaxed)) {
-    largest_bias_.store(std::abs(bias), std::memory_order_relaxed);
-  }
 }
 
 void CellIndex::append_to(Directory& directory, std::size_t j, Row row) {

@@ -121,7 +121,6 @@ class CellIndex {
   EpochDomain& domain_;
   EmbeddingTable& items_;
   std::atomic<Directory*> directory_;
-  std::atomic<float> largest_bias_{0};  // of all biases coded so far, without sign
   std::function<void(Row)> on_coded_ = [](Row) {};
   std::mutex upkeep_mutex_;
   std::mutex lock_;

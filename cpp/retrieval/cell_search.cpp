@@ -54,28 +54,22 @@ struct CellIndex::Search {
   const Selection rest = selection.without_filter();
   TopK<float>& top;
   SearchReport report{};
-  float bias_slack = 0;
 
   Search(const CellIndex& its_index, const float* its_query, const Selection& its_selection, TopK<float>& its_top)
       : index(its_index), directory(take_pending()), query(its_query), selection(its_selection), top(its_top) {
-    encode();
+    memory.coded.encode(query, index.items_.stride());
   }
   // A query that goes along with another.
   Search(const Search& first, const float* its_query, const Selection& its_selection, TopK<float>& its_top)
       : index(first.index), directory(first.directory), query(its_query), selection(its_selection), top(its_top) {
     memory.pending = first.memory.pending;
-    encode();
+    memory.coded.encode(query, index.items_.stride());
   }
   ~Search() {
     if (pool().size() < pool().capacity()) pool().push_back(std::move(memory));
   }
   Search(const Search&) = delete;
   Search& operator=(const Search&) = delete;
-
-  void encode() {
-    memory.coded.encode(query, index.items_.stride());
-    bias_slack = CodedQuery::bias_slack(index.largest_bias_.load(std::memory_order_relaxed));
-  }
 
   // The rows that are pending, and only then the directory (invariant 3).
   const Directory& take_pending() {
@@ -132,7 +126,7 @@ struct CellIndex::Search {
     const std::size_t most = std::min(report.screened < kEarly ? kGroup / 4 : kGroup, blocks - first);
     const float threshold = top.threshold();
     const auto falls_short = [&](std::size_t b) {
-      return cell.block_norm(b) * reach + most_bias + bias_slack < threshold;  // not for a NaN
+      return cell.block_norm(b) * reach + most_bias + CodedQuery::kSlack < threshold;  // not for a NaN
     };
     if (!falls_short(first + most - 1)) return most;
     std::size_t count = 0;
@@ -142,7 +136,7 @@ struct CellIndex::Search {
 
   // REQUIRES: within a read of the cell.
   Screening screening(const Cell& cell, std::size_t first) const {
-    return memory.coded.screening(cell.length(), cell.error(), cell.block_norm(first), top.threshold() - bias_slack);
+    return memory.coded.screening(cell.length(), cell.error(), cell.block_norm(first), top.threshold());
   }
 
   void visit(const Cell& cell, float most_bias) {
@@ -179,7 +173,7 @@ struct CellIndex::Search {
 
   // Negated, so that a NaN is looked at.
   bool reaches(std::size_t j) const {
-    return memory.bounds[j] != kDone && !(memory.bounds[j] + bias_slack < top.threshold());
+    return memory.bounds[j] != kDone && !(memory.bounds[j] + CodedQuery::kSlack < top.threshold());
   }
 
   // A cell's memory lies two dependent loads away.
@@ -279,7 +273,7 @@ struct CellIndex::SearchTile {
   std::deque<Search> searches;
   const Directory& directory;
   alignas(kCacheLine) Lanes thresholds;  // +infinity where there is no query
-  alignas(kCacheLine) Lanes slacks{}, reaches{}, lengths{}, errors{};
+  alignas(kCacheLine) Lanes reaches{}, lengths{}, errors{};
   alignas(kCacheLine) std::array<int, kTogether> corrections{};
   AlignedFloats bounds;  // kTogether of each cell
 
@@ -295,7 +289,6 @@ struct CellIndex::SearchTile {
       search.begin(dots.data() + q * room);
       search.visit_promising(kPromisingAlone);  // by itself, while its threshold rises
       thresholds[q] = search.top.threshold();
-      slacks[q] = search.bias_slack;
       const CodedQuery& coded = search.memory.coded;
       reaches[q] = coded.reach();
       lengths[q] = coded.code.length;
@@ -318,10 +311,11 @@ struct CellIndex::SearchTile {
     return searches.front().directory;
   }
 
-  // Those whose threshold values[q] + slacks[q] reaches, a bit each; a NaN does.
+  // Those whose threshold values[q] reaches, a bit each; a NaN does.
   unsigned reaching(const Lanes& values) const {
     unsigned mask = 0;
-    for (std::size_t q = 0; q < kTogether; ++q) mask |= unsigned{!(values[q] + slacks[q] < thresholds[q])} << q;
+    for (std::size_t q = 0; q < kTogether; ++q)
+      mask |= unsigned{!(values[q] + CodedQuery::kSlack < thresholds[q])} << q;
     return mask;
   }
 
@@ -351,7 +345,7 @@ struct CellIndex::SearchTile {
     for (std::size_t q = 0; q < kTogether; ++q) {
       const float beyond = error * lengths[q] + (length + error) * errors[q];
       all.offsets[q] = static_cast<int>(beyond * (1 + 0x1p-20f)) + 1 - corrections[q];
-      all.limits[q] = reaches[q] * norm < CodedQuery::kLargest ? thresholds[q] - slacks[q] : -INFINITY;
+      all.limits[q] = reaches[q] * norm < CodedQuery::kLargest ? thresholds[q] - CodedQuery::kSlack : -INFINITY;
     }
     return all;
   }

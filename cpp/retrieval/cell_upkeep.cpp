@@ -65,7 +65,6 @@ struct CellIndex::Built {
   std::vector<std::unique_ptr<Cell>> cells;
   std::vector<std::size_t> kept;  // where there is no new cell: the old one's place
   std::vector<CellBounds> bounds;
-  float largest_bias = 0;
 };
 
 std::vector<Row> CellIndex::live_rows() const {
@@ -81,10 +80,9 @@ std::vector<Row> CellIndex::live_rows() const {
 CellIndex::Built CellIndex::build(std::shared_ptr<const Centres> centres, std::vector<std::vector<Row>> members,
                                   const std::vector<bool>& anew, std::vector<std::size_t> kept, std::size_t threads,
                                   std::atomic<bool>& stop) const {
-  Built built{std::move(centres), {}, std::move(kept), {}, 0};
+  Built built{std::move(centres), {}, std::move(kept), {}};
   built.cells.resize(members.size());
   built.bounds.resize(members.size(), CellBounds{0, 0, -INFINITY, 0});
-  std::vector<float> largest(members.size(), 0.0f);
   const std::size_t n = items_.stride();
   std::atomic<std::size_t> next{0};
   run_parallel(threads, stop, [&](std::size_t) {
@@ -109,7 +107,6 @@ CellIndex::Built CellIndex::build(std::shared_ptr<const Centres> centres, std::v
         bounds.radius = std::max(bounds.radius, distance);
         bounds.norm = std::max(bounds.norm, safe_norm(code.norm, n));
         bounds.bias = std::max(bounds.bias, safe_bias(bias));
-        largest[j] = std::max(largest[j], std::abs(bias));
         squares += double{distance} * double{distance};
       }
       bounds.spread =
@@ -117,7 +114,6 @@ CellIndex::Built CellIndex::build(std::shared_ptr<const Centres> centres, std::v
       built.cells[j] = std::move(cell);
     }
   });
-  for (const float bias : largest) built.largest_bias = std::max(built.largest_bias, bias);
   return built;
 }
 
@@ -158,9 +154,6 @@ void CellIndex::install(Built built) {
     fresh->set_cell(j, new Cell(kLooseRows, items_.stride()), {0, 0, -INFINITY, 0});
   }
   worn_ = std::move(worn);
-  // Relaxed: published with the directory.
-  largest_bias_.store(std::max(largest_bias_.load(std::memory_order_relaxed), built.largest_bias),
-                      std::memory_order_relaxed);
   for (std::size_t i = 0; i < loose.size(); ++i) append_to(*fresh, clusters + i / kLooseRows, loose[i]);
   // Rows written since they were coded anew.
   rebuilding_ = false;

@@ -28,17 +28,19 @@ struct CodedQuery {
   // At least the score, without biases, of a row of length 1.
   float reach() const { return code.norm * (1 + 2.1f * rounding); }
 
-  // Of scores that biases take part in, none larger than this without sign. The last term: underflow.
-  static float bias_slack(float largest_bias) { return largest_bias * 0x1p-20f + 0x1p-90f; }
+  // A row's bias as it is coded: larger by what it may add to rounding.
+  static float coded_bias(float bias) { return bias + std::abs(bias) * 0x1p-19f; }
+  // What thresholds are lowered by: products that underflow.
+  static constexpr float kSlack = 0x1p-90f;
 
   // Of rows whose codes have at most this length and error (in their scales) and this norm, those that may reach a
-  // threshold, slack included. With q = s (c + r) for the query's scale and codes and x = t (d + e) for a row's, <q, x>
+  // threshold. With q = s (c + r) for the query's scale and codes and x = t (d + e) for a row's, <q, x>
   // = s t (<c, d> + <q / s, e> + <r, d>): the offset is at least what the latter two can be.
   Screening screening(float length, float error, float norm, float threshold) const {
     const float beyond = error * code.length + (length + error) * (code.error + rounding * code.length);
     const bool finite = code.norm * norm < kLargest;  // not for a NaN
     return {codes.data(), code.scale, static_cast<int>(beyond * (1 + 0x1p-20f)) + 1 - correction,
-            finite ? threshold : -INFINITY};
+            finite ? threshold - kSlack : -INFINITY};
   }
 };
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <new>
 #include <vector>
 
 #include "kernels/relaxed.hpp"
@@ -14,13 +15,18 @@ namespace recengine {
 
 namespace {
 
-constexpr Row kWord = 64;                      // rows of a liveness word
-constexpr std::size_t kGroup = 16;             // blocks screened with one threshold
-constexpr std::size_t kEarly = 1024;           // rows screened while the threshold still rises fast
-constexpr std::size_t kHits = 16;              // rows scored together
-constexpr Row kExtended = 1024;                // rows coded for the first time by a query,
-constexpr Row kExtendedShare = 32;             // or one in so many
-constexpr std::size_t kRecoded = 512;          // rows coded anew by a query
+constexpr Row kWord = 64;                  // rows of a liveness word
+constexpr std::size_t kGroup = 16;         // blocks screened with one threshold
+constexpr std::size_t kEarly = 1024;       // rows screened while the threshold still rises fast
+constexpr std::size_t kHits = 16;          // rows scored together
+constexpr Row kExtended = 1024;            // rows coded for the first time by a query,
+constexpr Row kExtendedShare = 32;         // or one in so many
+constexpr std::size_t kRecoded = 512;      // rows coded anew by a query,
+constexpr std::size_t kRecodedShare = 64;  // or one in so many
+constexpr std::size_t kReplacedShare = 8;  // more replaced rows than one in so many: all are coded again, in order
+constexpr float kTypical = 4;              // norms within this factor are much the same
+constexpr int kUnfitting = 64;
+constexpr Row kRowsPerCheck = 4096;            // coded between two looks at the interrupt
 constexpr std::size_t kGroupsPerCheck = 1024;  // between two looks at the interrupt
 
 // Relaxed: read under the sequence lock, or before the rows it bounds are published.
@@ -59,32 +65,47 @@ float* LaggingCodes::scale(Row row) const {
 
 void LaggingCodes::begin(float query_norm) {
   // Of a query that says nothing about others it is not learned how biases compare.
-  if (begun() || !(query_norm > 1e-35f && query_norm < 1e35f)) return;
-  coded_.store(0, std::memory_order_relaxed);  // whoever saw more left before a row is coded: ticket_
-  typical_norm_.store(query_norm, std::memory_order_relaxed);
+  if (!(query_norm > 1e-35f && query_norm < 1e35f)) return;
+  start_anew();
+  // Release: who sees it sees that nothing is coded.
+  typical_norm_.store(query_norm, std::memory_order_release);
   items_.movement.track(1 / query_norm);
-  ticket_ = domain_.ticket();
+  extensible_ = domain_.ticket();  // learners from before do not say how far they move rows, or in other weights
+  unfitting_ = 0;
   begun_.store(true, std::memory_order_relaxed);
+}
+
+// Where queries are not what the first one was: bounds of biases in its measure hold, but are loose.
+void LaggingCodes::fit_norm(float query_norm) {
+  const float typical = typical_norm_.load(std::memory_order_relaxed);
+  const bool fits = query_norm <= kTypical * typical && typical <= kTypical * query_norm;
+  unfitting_ = fits ? 0 : unfitting_ + 1;
+  if (!begun() || unfitting_ >= kUnfitting) begin(query_norm);
 }
 
 void LaggingCodes::end() {
   const Turn turn(turn_);
   if (!turn || !begun()) return;
-  coded_.store(0, std::memory_order_relaxed);
+  start_anew();
   items_.movement.stop();
   begun_.store(false, std::memory_order_relaxed);
+}
+
+// Those who saw codes have left before one is written again.
+void LaggingCodes::start_anew() {
+  coded_.store(0, std::memory_order_release);
+  extensible_ = domain_.ticket();
 }
 
 // The code of a row as it is now. REQUIRES: reset, then a full fence.
 void LaggingCodes::encode(Row row) {
   items_.rows.load(row, copy_.data());
-  const float bias = load_relaxed(&items_.bias[row]);
+  const float bias = CodedQuery::coded_bias(load_relaxed(&items_.bias[row]));
   VectorCode code;
   active_kernels().encode_row(copy_.data(), items_.stride(), bias, block(row), row % kBlockRows, &code);
   raise(length_, code.length);
   raise(error_, code.error);
   raise(norm_, code.norm);
-  raise(largest_bias_, std::abs(bias));
   const float lag = code.scale * code.error / 2;
   if (std::isfinite(lag)) lag_ += (lag - lag_) / 64;
 }
@@ -97,28 +118,59 @@ void LaggingCodes::code(Row row) {
   lock_.end_write();
 }
 
+// Whether a row that was hit should be coded anew.
+bool LaggingCodes::lags(Row row) {
+  const float its_scale = load_relaxed(scale(row));
+  if (!std::isnan(its_scale)) return items_.movement.distance(row) > lag_;
+  if (std::signbit(its_scale) != dropping_sign_) return domain_.passed(dropped_);
+  waiting_ = true;
+  return false;
+}
+
 void LaggingCodes::drop_replaced() {
+  if (waiting_ && domain_.passed(dropped_)) {
+    waiting_ = false;
+    dropping_sign_ = !dropping_sign_;
+    dropped_ = domain_.ticket();
+  }
+  DirtyRows& replaced = items_.movement.replaced;
+  if (!replaced.any()) return;
+  if (replaced.count() > coded_.load(std::memory_order_relaxed) / kReplacedShare) start_anew();
   const Row coded = coded_.load(std::memory_order_relaxed);
-  items_.movement.replaced.take([&](Row row) {
-    if (row >= coded) return;
-    lock_.begin_write();
-    store_relaxed(scale(row), NAN);
-    lock_.end_write();
+  const float dropped = std::copysign(NAN, dropping_sign_ ? -1.0f : 1.0f);
+  bool beyond = false;
+  lock_.begin_write();
+  replaced.take([&](Row row) {
+    if (row < coded) {
+      store_relaxed(scale(row), dropped);
+    } else {
+      beyond = true;
+    }
   });
+  lock_.end_write();
+  if (beyond) extensible_ = domain_.ticket();
 }
 
 // Some more rows get their first code, which nobody reads before `coded_` says so.
 void LaggingCodes::extend() {
   const Row first = coded_.load(std::memory_order_relaxed);
   const Row whole = items_.count() / kWord * kWord;
-  if (first >= whole || !begun() || !domain_.passed(ticket_)) return;
+  if (first >= whole || !begun() || !domain_.passed(extensible_)) return;
   const Row most = std::max(kExtended, whole / kExtendedShare / kWord * kWord);
   const Row end = first + std::min(most, whole - first);
-  blocks_.reserve(end, block_bytes(items_.stride()) / kBlockRows);
+  try {
+    blocks_.reserve(end, block_bytes(items_.stride()) / kBlockRows);
+  } catch (const std::bad_alloc&) {
+    return;  // without codes it is right as well
+  }
+  if (first == 0) {
+    for (std::atomic<float>* const bound : {&length_, &error_, &norm_}) bound->store(0, std::memory_order_relaxed);
+  }
   for (Row word = first; word < end; word += kWord) {
     for (Row row = word; row < word + kWord; ++row) items_.movement.reset(row);
     full_fence();
     for (Row row = word; row < word + kWord; ++row) encode(row);
+    if (word % kRowsPerCheck == 0) check_interrupt();
   }
   // Release: with their codes and what bounds them.
   coded_.store(end, std::memory_order_release);
@@ -132,7 +184,10 @@ struct LaggingCodes::Scan {
   TopK<float>& top;
   const Turn& turn;
   CodedQuery coded{};
-  std::vector<Row> pending{};  // ascending; rows that were replaced, of which it is not known whether they were dropped
+  // Ascending: rows that were replaced, of which it is not known whether they were dropped.
+  std::vector<Row> pending{};
+  float typical_norm = 0;
+  std::size_t most_recoded = 0;
   std::array<Row, kHits + kWord> hits{};
   std::size_t num_hits = 0;
   std::size_t recoded = 0;
@@ -154,7 +209,7 @@ struct LaggingCodes::Scan {
       const float value = scores[i] + load_relaxed(&items.bias[rows[i]]);
       if (value >= top.threshold() && selection.admits(rows[i])) top.push(value, rows[i]);
       // While it is in the cache.
-      if (turn && recoded < kRecoded && lags(rows[i])) {
+      if (turn && recoded < most_recoded && codes.lags(rows[i])) {
         codes.code(rows[i]);
         ++recoded;
       }
@@ -162,14 +217,11 @@ struct LaggingCodes::Scan {
     num_hits = 0;
   }
 
-  bool lags(Row row) const {
-    return items.movement.distance(row) > codes.lag_ || std::isnan(load_relaxed(codes.scale(row)));
-  }
-
   void score_pending() {
-    for (const Row row : pending) {
-      hit(row);
+    for (std::size_t i = 0; i < pending.size(); ++i) {
+      hit(pending[i]);
       if (num_hits >= kHits) score_hits();
+      if (i % kRowsPerCheck == 0) check_interrupt();
     }
     score_hits();
     report.pending = pending.size();
@@ -177,15 +229,14 @@ struct LaggingCodes::Scan {
 
   // The blocks of `count` rows that lie one behind the other.
   void screen(Row first, std::size_t count) {
-    const float norm = std::max(coded.code.norm, codes.typical_norm_.load(std::memory_order_relaxed));
+    const float norm = std::max(coded.code.norm, typical_norm);
     const float reach = norm * (1 + coded.rounding + 0x1p-18f);  // rounding: of longer rows, too, and larger biases
     const std::size_t blocks = count / kBlockRows;
     std::array<unsigned short, kGroup> found;
     const std::uint32_t start = codes.lock_.begin_read();
     const auto bound = [](const std::atomic<float>& value) { return value.load(std::memory_order_relaxed); };
-    const float slack = CodedQuery::bias_slack(bound(codes.largest_bias_));
     const Screening screening =
-        coded.screening(bound(codes.length_), bound(codes.error_), bound(codes.norm_), top.threshold() - slack);
+        coded.screening(bound(codes.length_), bound(codes.error_), bound(codes.norm_), top.threshold());
     bool any = active_kernels().screen_moved(codes.block(first), blocks, items.stride(), screening,
                                              items.movement.distances(first), reach, found.data());
     if (!codes.lock_.unchanged(start)) {  // written while we looked: none of it counts
@@ -222,16 +273,24 @@ SearchReport LaggingCodes::scan(const float* query, const Selection& selection, 
   Scan scan{*this, items_, query, selection, top, turn};
   scan.coded.encode(query, items_.stride());
   if (turn) {
-    begin(scan.coded.code.norm);
+    fit_norm(scan.coded.code.norm);
     drop_replaced();
     extend();
-  } else {
-    items_.movement.replaced.for_each_pending([&scan](Row row) { scan.pending.push_back(row); });
+  }
+  // Before `coded_`: what was coded later than this was found lies behind this query's pin. Acquire: as in begin.
+  scan.typical_norm = typical_norm_.load(std::memory_order_acquire);
+  Row coded = coded_.load(std::memory_order_acquire);  // acquire: with the codes
+  if (!turn) {
+    items_.movement.replaced.for_each_pending([&scan, coded](Row row) {
+      if (row < coded) scan.pending.push_back(row);
+    });
     std::sort(scan.pending.begin(), scan.pending.end());
     scan.pending.erase(std::unique(scan.pending.begin(), scan.pending.end()), scan.pending.end());
+    // Whoever took the marks of many rows has first put all codes out of use.
+    coded = std::min(coded, coded_.load(std::memory_order_acquire));
+    std::erase_if(scan.pending, [coded](Row row) { return row >= coded; });
   }
-  const Row coded = coded_.load(std::memory_order_acquire);  // acquire: with the codes
-  std::erase_if(scan.pending, [coded](Row row) { return row >= coded; });
+  scan.most_recoded = std::max<std::size_t>(kRecoded, coded / kRecodedShare);
   scan.score_pending();
   scan.run(coded);
   scan_flat(items_, query, selection, top, coded);

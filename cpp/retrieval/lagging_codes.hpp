@@ -49,23 +49,33 @@ class LaggingCodes {
 
   // What is done in turns.
   void begin(float query_norm);
+  void fit_norm(float query_norm);
   void drop_replaced();
+  void start_anew();
   void extend();
+  bool lags(Row row);
   void code(Row row);
   void encode(Row row);
 
   EpochDomain& domain_;
   EmbeddingTable& items_;
-  ChunkDirectory blocks_;
+  ChunkDirectory blocks_;  // kept from one beginning to the next
   std::atomic<bool> begun_{false};
   std::atomic<Row> coded_{0};  // rows below it have a code, or a scale of NaN; a multiple of 64
   SequenceLock lock_;          // of their codes, and the bounds of all: running maxima
-  std::atomic<float> length_{0}, error_{0}, norm_{0}, largest_bias_{0};
+  std::atomic<float> length_{0}, error_{0}, norm_{0};
   std::atomic<float> typical_norm_{0};  // of queries: what makes a bias's movement comparable with a row's
   std::atomic<bool> turn_{false};
-  AlignedFloats copy_;        // GUARDED_BY(turn_), as is what follows
-  std::uint64_t ticket_ = 0;  // of when learners were asked
-  float lag_ = 0;             // a hit that moved so far is coded anew: half a code's usual error
+  AlignedFloats copy_;            // GUARDED_BY(turn_), as is what follows
+  std::uint64_t extensible_ = 0;  // ticket: before, a row has no first code
+  float lag_ = 0;                 // a hit that moved so far is coded anew: half a code's usual error
+  int unfitting_ = 0;             // queries in a row that were much longer or shorter than a typical one
+  // A learner that was in the middle of a step of a row that was dropped may put back what it read, and says only how
+  // long its step was: the row is coded once a ticket has passed. Rows that wait for this one, and those that are
+  // dropped meanwhile, are told apart by their NaN's sign.
+  std::uint64_t dropped_ = 0;
+  bool dropping_sign_ = false;
+  bool waiting_ = false;  // some were hit that have no ticket yet
 };
 
 }  // namespace recengine

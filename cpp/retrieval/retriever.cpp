@@ -21,7 +21,7 @@ constexpr float kScanNs = 4;                 // a row of a scan in fp32
 constexpr float kCodeNs = 150;               // a row that is coded
 constexpr float kDefaultCellsNs = 50'000;    // a query by cells, before one was timed
 constexpr float kFastSteps = 1;              // rows learned in a us: coding them would take a sixth of a core
-constexpr std::uint64_t kPaceNs = 50'000;    // between two looks at how many were
+constexpr std::int64_t kPaceNs = 50'000;     // between two looks at how many were
 constexpr std::uint64_t kIdle = 4096;        // queries without lagging codes until learners need not support them
 constexpr std::size_t kPendingLinks = 4096;  // rows that a query by graph scores beside it
 constexpr std::size_t kRelinkedRows = 1024;  // looked at in one step of the upkeep
@@ -84,6 +84,7 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
                                   const RetrievalOptions& options, TopK<float>& top) {
   RetrievalReport report;
   report.way = choose(selection, among, options);
+  rest_lagging();
   switch (report.way) {
     case Way::kGather:
       if (among != nullptr) {
@@ -110,12 +111,10 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
       } else if (is_restless()) {
         search_restless(query, selection, top, report.search);
       } else {
-        rest_lagging();
         report.search = cells_.scan(query, selection, top);
       }
       break;
     case Way::kCells:
-      rest_lagging();
       search_cells(query, selection, options.most, top, report.search);
       break;
     case Way::kGraph:
@@ -141,20 +140,23 @@ void Retriever::search_restless(const float* query, const Selection& selection, 
   if (!fast) cells_.follow(static_cast<std::size_t>(static_cast<float>(items_.count()) * kScanNs / kCodeNs / 4));
 }
 
+// A query of any kind; those that use lagging codes count again from zero.
 void Retriever::rest_lagging() {
   if (lagging_.begun() && idle_.fetch_add(1, std::memory_order_relaxed) >= kIdle) [[unlikely]]
     lagging_.end();
 }
 
-// Racing queries may count the same steps: the next look is right again.
+// One query looks, the others believe the last look.
 bool Retriever::is_learned_fast() {
   const auto since_start = std::chrono::steady_clock::now().time_since_epoch();
-  const auto now = static_cast<std::uint64_t>(std::chrono::nanoseconds(since_start).count());
-  const std::uint64_t before = paced_ns_.load(std::memory_order_relaxed);
-  if (now - before < kPaceNs) return fast_.load(std::memory_order_relaxed);
-  paced_ns_.store(now, std::memory_order_relaxed);
+  const auto now = std::chrono::nanoseconds(since_start).count();
+  std::int64_t before = paced_ns_.load(std::memory_order_relaxed);
+  if (now - before < kPaceNs || !paced_ns_.compare_exchange_strong(before, now, std::memory_order_relaxed)) {
+    return fast_.load(std::memory_order_relaxed);
+  }
   const std::uint64_t steps = items_.movement.steps();
-  const std::uint64_t learned = steps - paced_steps_.exchange(steps, std::memory_order_relaxed);
+  const std::uint64_t previous = paced_steps_.exchange(steps, std::memory_order_relaxed);
+  const std::uint64_t learned = steps > previous ? steps - previous : 0;
   const bool fast = static_cast<float>(learned) * 1e3f > kFastSteps * static_cast<float>(now - before);
   fast_.store(fast, std::memory_order_relaxed);
   return fast;
@@ -190,6 +192,7 @@ void Retriever::search_cells_timed(const float* query, const Selection& selectio
 static_assert(kBatch <= CellIndex::kTogether);
 
 void Retriever::search_many(Way way, const float* queries, std::span<const Selection> selections, TopK<float>* tops) {
+  rest_lagging();
   if (way == Way::kCells) {
     cells_.search_many(queries, selections, tops);
   } else {

@@ -105,8 +105,9 @@ class Retriever {
   DirtyRows graph_dirty_;                  // rows coded anew since they were linked
   // Figures; relaxed accesses, they order nothing.
   mutable std::atomic<std::uint64_t> queries_{0};
-  std::atomic<std::uint64_t> idle_{0};                       // queries since the lagging codes were used
-  std::atomic<std::uint64_t> paced_ns_{0}, paced_steps_{0};  // when the steps of learning were last counted
+  std::atomic<std::uint64_t> idle_{0};         // queries since the lagging codes were used
+  std::atomic<std::int64_t> paced_ns_{0};      // when the steps of learning were last counted,
+  std::atomic<std::uint64_t> paced_steps_{0};  // and how many there were
   std::atomic<bool> fast_{false};
   std::atomic<float> cells_ns_{0};  // a query by cells without a filter, lately; 0: none yet
   // By a filter's identity: 1 + this is its slowness by cells. A filter that goes against the scores has a large one.

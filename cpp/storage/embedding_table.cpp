@@ -103,7 +103,7 @@ void EmbeddingTable::restore_slots(Row count, const std::vector<Row>& free_slots
 
 std::size_t EmbeddingTable::memory_bytes() const {
   return ids.memory_bytes() + rows.memory_bytes() + bias.memory_bytes() + accumulators.memory_bytes() +
-         live_.memory_bytes();
+         live_.memory_bytes() + dirty.memory_bytes() + movement.memory_bytes();
 }
 
 }  // namespace recengine

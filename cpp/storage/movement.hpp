@@ -32,7 +32,7 @@ class Movement {
     replaced.reserve(rows);
   }
 
-  // Steps were taken, so many of them since the start: about.
+  // Steps were taken: how many there were, about. (Racing learners may lose some.)
   void count(std::size_t steps) { steps_.store(this->steps() + steps, std::memory_order_relaxed); }
   std::uint64_t steps() const { return steps_.load(std::memory_order_relaxed); }
 
@@ -41,7 +41,7 @@ class Movement {
     store_relaxed(&bias_weight_, bias_weight);
     tracked_.store(true, std::memory_order_release);  // with its weight
   }
-  void stop() { tracked_.store(false, std::memory_order_relaxed); }
+  void stop() { tracked_.store(false, std::memory_order_release); }  // whoever stopped needs it no more
   bool tracked() const { return tracked_.load(std::memory_order_acquire); }
   float bias_weight() const { return load_relaxed(&bias_weight_); }
 
@@ -67,7 +67,7 @@ class Movement {
  private:
   Column<float> distances_;
   std::atomic<bool> tracked_{false};
-  std::atomic<std::uint64_t> steps_{0};  // a figure: what racing learners lose of it does not matter
+  std::atomic<std::uint64_t> steps_{0};
   float bias_weight_ = 0;
 };
 
