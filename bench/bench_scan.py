@@ -12,10 +12,11 @@ from bench.pairs import GOWALLA_ITEMS
 from bench.side_by_side import Times, each, in_turns, whole
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from recengine import Engine
+from recengine import Engine, Flat
 
 DIM = 64
 K = 20
+SCAN = Flat(codes=False)  # every row in fp32, as the peer does
 
 Vectors = npt.NDArray[np.float32]
 
@@ -75,11 +76,13 @@ def bench_recommend(
     queries = factors[0][:100]
     times = in_turns(
         benchmark,
-        each(lambda user: engine.recommend(user, k=K), [(user,) for user in range(len(queries))]),
+        each(lambda user: engine.recommend(user, k=K, retrieval=SCAN), [(user,) for user in range(len(queries))]),
         each(lambda query: index.search(query, K), [(query,) for query in queries[:, None]]),
         rounds=rounds,
     )
-    check(np.stack([engine.recommend(user, k=K).scores for user in range(len(queries))]), index, queries)
+    check(
+        np.stack([engine.recommend(user, k=K, retrieval=SCAN).scores for user in range(len(queries))]), index, queries
+    )
     report_latency(report, times)
 
 
@@ -95,11 +98,11 @@ def bench_search(
     queries = factors[0][:100]
     times = in_turns(
         benchmark,
-        each(lambda query: engine.search(query, k=K), [(query,) for query in queries]),
+        each(lambda query: engine.search(query, k=K, retrieval=SCAN), [(query,) for query in queries]),
         each(lambda query: index.search(query, K), [(query,) for query in queries[:, None]]),
         rounds=rounds,
     )
-    check(np.stack([engine.search(query, k=K).scores for query in queries]), index, queries)
+    check(np.stack([engine.search(query, k=K, retrieval=SCAN).scores for query in queries]), index, queries)
     report_latency(report, times)
 
 
@@ -116,11 +119,11 @@ def bench_batch(
     users = np.arange(len(queries))
     times = in_turns(
         benchmark,
-        whole(lambda: engine.recommend(users, k=K)),
+        whole(lambda: engine.recommend(users, k=K, retrieval=SCAN)),
         whole(lambda: index.search(queries, K)),
         rounds=rounds,
     )
-    check(engine.recommend(users, k=K).scores, index, queries)
+    check(engine.recommend(users, k=K, retrieval=SCAN).scores, index, queries)
     report("queries/s", len(queries) / float(np.median(times.ours)))
     report("queries/s, faiss", len(queries) / float(np.median(times.peer)))
     report("speed-up over faiss, median", times.speedup())
