@@ -18,7 +18,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from recengine import Cells
 from recengine.retrieval import Retrieval
 
-BARS: dict[Model, float] = {"als": 100, "bpr": 20}
+# Exact over rows like those of ALS; over rows like those of BPR, where every bound is loose, at recall .99.
+BARS: dict[tuple[Model, bool], float] = {("als", True): 100, ("bpr", False): 20}
 CAPS = (16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -52,7 +53,7 @@ def bench_million(
         each(lambda query: index.search(query, K["million"]), [(q,) for q in catalogues.queries(which, 10)[:, None]]),
         rounds=rounds,
     )
-    report_latency(report, times, "faiss", BARS[model])
+    report_latency(report, times, "faiss", BARS.get((model, exact)))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def search(engine: Engine, user: int, vector: Vectors) -> object:
     return engine.search(vector, k=K["gowalla"])
 
 
-def report_latency(report: Report, times: Times, peer: str, bar: float) -> None:
+def report_latency(report: Report, times: Times, peer: str, bar: float | None) -> None:
     for percentile in (50, 90, 99):
         report(f"us a query, p{percentile}", float(np.percentile(times.ours, percentile)) * 1e6)
         report(f"us a query, p{percentile}, {peer}", float(np.percentile(times.peer, percentile)) * 1e6)
