@@ -188,6 +188,7 @@ class Engine {
   Row known_item(const Id& item) const;
   std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
   std::size_t capped(std::size_t k) const;
+  RetrievalOptions with_threads(RetrievalOptions options) const;
   std::vector<Scored<float>> retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
                                       const Resolved& resolved, RetrievalReport& report);
   // Pushes the items that have an offset and may be returned.

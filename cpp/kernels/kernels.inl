@@ -308,9 +308,9 @@ const Kernels kernels = {
     log2_add,           learn_pairs,
     encode_row,         encode_query,
     dot_codes,          screen,
-    screen_moved,       screen_many,
-    multiply,           solve_row,
-    exponentials,
+    screen_moved,       screen_cosine,
+    screen_many,        multiply,
+    solve_row,          exponentials,
 };
 
 }  // namespace RECENGINE_ISA

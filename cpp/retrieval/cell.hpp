@@ -39,6 +39,8 @@ class Cell {
   Row row(std::size_t lane) const { return rows_[lane].load(std::memory_order_relaxed); }
   // At least the norm of every row in this block and those behind it.
   float block_norm(std::size_t b) const { return norms_[b].load(std::memory_order_relaxed); }
+  // At most the norm of each row of this block and those behind it, or 0.
+  const float* least_norms(std::size_t b) const { return least_norms_ + b * kBlockRows; }
   // At least VectorCode's of every row.
   float length() const { return length_.load(std::memory_order_relaxed); }
   float error() const { return error_.load(std::memory_order_relaxed); }
@@ -72,6 +74,7 @@ class Cell {
   // One piece of memory.
   unsigned char* blocks_;
   std::atomic<Row>* rows_;
+  float* least_norms_;         // of each lane; shared: accessed by kernels and store_relaxed
   std::atomic<float>* norms_;  // of each block, not increasing
 };
 

@@ -73,11 +73,7 @@ struct CellIndex::Search {
 
   // The rows that are pending, and only then the directory (invariant 3).
   const Directory& take_pending() {
-    std::vector<Row>& pending = memory.pending;
-    pending.clear();
-    index.items_.dirty.for_each_pending([&pending](Row row) { pending.push_back(row); });
-    std::sort(pending.begin(), pending.end());
-    pending.erase(std::unique(pending.begin(), pending.end()), pending.end());
+    index.take_pending(memory.pending);
     return *index.directory();
   }
 
