@@ -28,10 +28,9 @@ void raise(std::atomic<float>& bound, float value) {
 }  // namespace
 
 Cell::Cell(std::size_t rows, std::size_t stride) : stride_(stride), capacity_(whole_blocks(rows) * kBlockRows) {
-  const std::size_t blocks = capacity_ / kBlockRows;
-  bytes_ = blocks * (block_bytes(stride_) + sizeof(float)) + capacity_ * (sizeof(Row) + sizeof(float));
-  blocks_ = static_cast<unsigned char*>(Arena::shared().allocate(bytes_));
-  std::memset(blocks_, 0, bytes_);
+  const std::size_t blocks = capacity_ / kBlockRows, bytes = memory_bytes();
+  blocks_ = static_cast<unsigned char*>(Arena::shared().allocate(bytes));
+  std::memset(blocks_, 0, bytes);
   rows_ = reinterpret_cast<std::atomic<Row>*>(blocks_ + blocks * block_bytes(stride_));
   for (std::size_t lane = 0; lane < capacity_; ++lane) ::new (rows_ + lane) std::atomic<Row>(kNoRow);
   least_norms_ = reinterpret_cast<float*>(rows_ + capacity_);
@@ -39,7 +38,7 @@ Cell::Cell(std::size_t rows, std::size_t stride) : stride_(stride), capacity_(wh
   std::uninitialized_value_construct_n(norms_, blocks);
 }
 
-Cell::~Cell() { Arena::shared().deallocate(blocks_, bytes_); }
+Cell::~Cell() { Arena::shared().deallocate(blocks_, memory_bytes()); }
 
 VectorCode Cell::encode(std::size_t lane, Row row, const float* values, float bias) {
   VectorCode code;
