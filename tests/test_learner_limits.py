@@ -114,6 +114,17 @@ def test_no_coordinate_moves_further_than_max_step(objective: Objective, optimiz
     assert longest == pytest.approx(0.125, rel=1e-4)
 
 
+def test_rates_do_not_die_away() -> None:
+    """300,000 steps with slopes of a half: as large as 95,000 of them would leave steps that forget nothing."""
+    engine = Engine(objective="logistic", negatives=0, history=0, dim=1, learning_rate=0.1, seed=0)
+    labels = np.tile([1.0, 0.0], 150_000)
+    engine.learn_many(np.zeros(300_000, np.int64), np.zeros(300_000, np.int64), labels)
+    before = engine.factors().item_biases[0]
+    engine.learn_one(0, 0, 1.0)
+    squares = 0.25 * (1 - (1 - 1e-5) ** 300_000) / 1e-5
+    assert engine.factors().item_biases[0] - before == pytest.approx(0.1 * 0.5 / np.sqrt(squares), rel=0.05)
+
+
 def test_the_mean_of_the_ratings_is_weighted() -> None:
     rng = np.random.default_rng(0)
     ratings, weights = rng.uniform(1, 5, 500), rng.choice([0, 1, 3], 500)

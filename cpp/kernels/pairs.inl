@@ -143,7 +143,7 @@ template <class Address>
 RECENGINE_INLINE quad adapt(const PairRows* const* pairs, std::size_t count, Address address, quad squares,
                             quad rates) {
   const quad most = kMaxAccumulator - quad{};
-  quad sums = gather_scalars(pairs, count, address) + squares;
+  quad sums = gather_scalars(pairs, count, address) * kKeptSum + squares;
   sums = sums < most ? sums : most;
   scatter_scalars(pairs, count, address, sums);
   return rates / square_root(sums + kEpsilon);

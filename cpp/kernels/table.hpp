@@ -9,12 +9,14 @@ namespace recengine {
 
 inline constexpr std::size_t kRowPadding = 16;  // floats: one 64-byte cache line
 
-// Row-wise Adagrad's sums: of the mean squares of the row's gradients, and of the squares of the bias's.
+// Row-wise Adagrad's sums: of the mean squares of the row's gradients, and of the squares of the bias's. At each step
+// they keep kKeptSum of what they were, so that rates follow the last 100,000 steps and never die away.
 struct Accumulators {
   float row;
   float bias;
 };
 
+inline constexpr float kKeptSum = 1 - 1e-5f;
 inline constexpr float kMaxAccumulator = 1e30f;  // far from overflow, and a rate that small no longer moves anything
 inline constexpr float kEpsilon = 1e-8f;         // rate = learning rate / sqrt(sum + kEpsilon)
 

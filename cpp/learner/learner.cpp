@@ -18,9 +18,6 @@ namespace {
 constexpr float kMaxValue = 1e15f;
 constexpr std::uint64_t kRoundingStream = 0x726F756E64u;  // "round": not what draws negatives
 
-// Of an accumulator at each step, where there is a history: a row's rate follows its last 100,000 steps, so that it
-// does not die away in a stream without end.
-constexpr float kForget = 1e-5f;
 // A candidate with a smaller slope is left as it is, where there is a history: a quarter to a third of them, whose
 // steps together change nothing that could be measured.
 constexpr float kLeastSlope = 1e-3f;
@@ -58,11 +55,7 @@ Learner::Scratch& Learner::scratch() {
 }
 
 Learner::Learner(Model& model, const Settings& settings)
-    : model_(model),
-      settings_(settings),
-      sampler_(model),
-      keep_(settings.history > 0 ? 1 - kForget : 1.0f),
-      learning_rate_(settings.learning_rate) {}
+    : model_(model), settings_(settings), sampler_(model), learning_rate_(settings.learning_rate) {}
 
 void Learner::check_value(float value) const {
   const char* expected = nullptr;
@@ -175,7 +168,7 @@ float Learner::row_rate(float rate, float* accumulator, float mean_square) const
   if (settings_.optimizer == Optimizer::kSgd) return rate;
   // A mean square that overflowed (or infinity times zero) counts as the largest.
   const float added = mean_square <= kMaxAccumulator ? mean_square : kMaxAccumulator;
-  const float sum = std::min(load_relaxed(accumulator) * keep_ + added, kMaxAccumulator);
+  const float sum = std::min(load_relaxed(accumulator) * kKeptSum + added, kMaxAccumulator);
   store_relaxed(accumulator, sum);
   return rate / std::sqrt(sum + kEpsilon);
 }

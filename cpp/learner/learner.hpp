@@ -107,7 +107,6 @@ class Learner {
   Model& model_;
   const Settings settings_;
   const Sampler sampler_;
-  const float keep_;  // of an accumulator at each step
   std::atomic<float> learning_rate_;
 };
 

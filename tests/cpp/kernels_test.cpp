@@ -207,7 +207,7 @@ PairData random_pair(std::size_t dim, std::size_t n, float weight) {
           0.05f + std::abs(scalars[2]),
           {std::abs(scalars[3]), 0},
           {0, std::abs(scalars[4])},
-          {1, 2}};
+          {1000, 2000}};
 }
 
 // One parameter after its step: before - clip(rate * slope * direction + decay * before), and its Adagrad sum.
@@ -233,8 +233,9 @@ void check_pair_step(const PairData& before, const PairData& after, const PairSt
     }
     // The rounding of the margin, an inner product of `dim` terms, goes into the slope.
     const double relative = 1e-4 + 5e-7 * static_cast<double>(dim);
-    CHECK_NEAR(sum_after, double{sum_before} + added, relative * (double{sum_before} + added) + 1e-12);
-    return double{before.rate} / std::sqrt(double{sum_before} + added + 1e-8);
+    const double kept = double{kKeptSum} * double{sum_before};
+    CHECK_NEAR(sum_after, kept + added, relative * added + 2e-7 * kept + 1e-12);
+    return double{before.rate} / std::sqrt(kept + added + 1e-8);
   };
   const double mean = slope * slope / double{step.dim};
   const double x_rate = rate(before.x_sums.row, after.x_sums.row, mean * difference_square);

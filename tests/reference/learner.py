@@ -14,7 +14,7 @@ ATTEMPTS = 32  # at most this many draws for one negative
 WINDOW = 8192  # recent events that negatives are drawn from
 ITEM_STREAM = 0x6974656D73
 EPSILON = 1e-8
-FORGET = 1e-5  # of Adagrad's sums at each step, where there is a history
+FORGET = 1e-5  # of Adagrad's sums at each step
 LEAST_SLOPE = 1e-3  # a candidate with a smaller one is left as it is, where there is a history
 CONTEXT_RATE = 0.5  # of the learning rate
 MOST = 16.0  # no context weight is larger
@@ -244,7 +244,7 @@ class Learner:
         """The rate of a row with this gradient, and the sum of the mean squares of its gradients (Adagrad)."""
         if self.settings["optimizer"] == "sgd":
             return rate, total
-        total = total * (1 - FORGET if self.settings["history"] else 1.0) + float(np.mean(np.square(gradient)))
+        total = total * (1 - FORGET) + float(np.mean(np.square(gradient)))
         return rate / float(np.sqrt(total + EPSILON)), total
 
     def _clipped(self, step: Floats | float) -> Floats:
