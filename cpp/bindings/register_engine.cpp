@@ -42,6 +42,7 @@ Settings to_settings(const py::dict& values) {
   settings.neighbors = static_cast<std::uint32_t>(integer("neighbors", kMaxNeighbors));
   settings.neighbors_window = static_cast<std::uint32_t>(integer("neighbors_window", kMaxNeighborsWindow));
   settings.neighbors_half_life = to_number(values, "neighbors_half_life");
+  settings.ranker = parse_ranker(to_text(values, "ranker"));
   settings.user_model = parse_user_model(to_text(values, "user_model"));
   settings.als.unobserved_weight = number("als_unobserved_weight");
   settings.als.l2 = number("als_l2");
@@ -70,6 +71,7 @@ py::dict from_settings(const Settings& settings) {
   values["neighbors"] = settings.neighbors;
   values["neighbors_window"] = settings.neighbors_window;
   values["neighbors_half_life"] = settings.neighbors_half_life;
+  values["ranker"] = name_of(settings.ranker);
   values["user_model"] = name_of(settings.user_model);
   values["als_unobserved_weight"] = settings.als.unobserved_weight;
   values["als_l2"] = settings.als.l2;
@@ -203,6 +205,13 @@ py::dict plan(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen,
   values["rows_pending"] = search.pending;
   values["compose_us"] = made.compose_us;
   values["retrieve_us"] = made.retrieve_us;
+  values["rank_us"] = made.rank_us;
+  py::dict candidates;
+  candidates["retrieved"] = made.candidates.retrieved;
+  candidates["own"] = made.candidates.own;
+  candidates["neighbors"] = made.candidates.neighbors;
+  candidates["popular"] = made.candidates.popular;
+  values["candidates"] = candidates;
   return values;
 }
 

@@ -27,6 +27,7 @@ Engine::Engine(const Settings& settings)
       model_(domain_, settings_),
       learner_(model_, settings_),
       retriever_(domain_, model_.items),
+      ranker_(model_, settings_),
       threads_(std::max(1u, std::thread::hardware_concurrency())),
       latest_timestamp_(std::numeric_limits<double>::quiet_NaN()),
       upkeep_([this](std::atomic<bool>& stop) {
@@ -100,7 +101,7 @@ Statistics Engine::statistics() {
           ignored_ids_.load(std::memory_order_relaxed),
           model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()),
           model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
-              filters_.memory_bytes(),
+              ranker_.trends.memory_bytes() + filters_.memory_bytes(),
           retriever_.memory_bytes(),
           model_.cooccurrence.memory_bytes(),
           retriever_.num_clusters(),

@@ -1,4 +1,4 @@
-// Engine: ids, tables, learner and retrieval. The only place where they meet.
+// Engine: ids, tables, learner, retrieval and ranker. The only place where they meet.
 //
 // Thread safety: every method may be called from any number of threads at once. What a call that has returned changed,
 // every later call sees. Learning goes on while others learn and query; remove_items, remove_users and save pause
@@ -27,6 +27,7 @@
 #include "learner/learner.hpp"
 #include "learner/model.hpp"
 #include "learner/settings.hpp"
+#include "ranker/ranker.hpp"
 #include "retrieval/filter_sets.hpp"
 #include "retrieval/retriever.hpp"
 #include "retrieval/selection.hpp"
@@ -65,10 +66,16 @@ struct Rankings {
   bool certified = true;            // all of them
 };
 
+// Where candidates came from; each is counted once, with the first of these that found it.
+struct Sources {
+  std::size_t retrieved = 0, own = 0, neighbors = 0, popular = 0;
+};
+
 // How a query was executed.
 struct Plan {
   RetrievalReport retrieval;
-  double compose_us = 0, retrieve_us = 0;
+  Sources candidates;  // none without a ranker
+  double compose_us = 0, retrieve_us = 0, rank_us = 0;
 };
 
 // All rows of users or items, in the order of their rows.
@@ -172,6 +179,7 @@ class Engine {
 
   void prepare(Batch& batch, std::size_t piece) const;
   void learn_units(Batch& batch);
+  void count_learned(std::span<const Event> events);
   void learn_block(Batch& batch, std::size_t piece, std::span<const std::uint16_t> block);
   void saw_timestamp(double timestamp);
   double latest_timestamp() const;
@@ -188,8 +196,24 @@ class Engine {
   Row known_item(const Id& item) const;
   std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
   std::size_t capped(std::size_t k) const;
-  std::vector<Scored<float>> retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
+  // Whom a query is for: a user, or nobody, with a session or without.
+  struct Asker {
+    Row user = kNoRow;
+    std::span<const Row> session;
+    QueryVector query;
+  };
+  Selection selection_for(const Asker& asker, const QueryOptions& options, const Resolved& resolved);
+  // The answer: the embedding's, or the ranker's over it. `all`: every item of `among` is a candidate.
+  std::vector<Scored<float>> answer(const Asker& asker, std::size_t k, const QueryOptions& options,
+                                    const Resolved& resolved, Plan& plan, bool all = false);
+  std::vector<Scored<float>> retrieve(const Asker& asker, std::size_t k, const QueryOptions& options,
                                       const Resolved& resolved, RetrievalReport& report);
+  // The k best of what was retrieved and the ranker's other candidates.
+  std::vector<Scored<float>> merge(const Asker& asker, std::span<const Scored<float>> retrieved, std::size_t k,
+                                   const Selection& selection, const std::vector<Row>* among, Plan& plan);
+  std::vector<Scored<float>> best_of(Ranker::Query& query, std::span<const Row> rows, std::size_t k) const;
+  Ranker::Query ranking_for(const Asker& asker) const;
+  static std::size_t num_retrieved(std::size_t k) { return std::max(k, Ranker::kRetrieved); }
   // Pushes the items that have an offset and may be returned.
   void push_repeated(const QueryVector& query, const Selection& selection, const std::vector<Row>* among,
                      TopK<float>& top) const;
@@ -212,6 +236,7 @@ class Engine {
   Learner learner_;
   FilterSets filters_{domain_};
   Retriever retriever_;
+  Ranker ranker_;
   std::atomic<std::size_t> threads_;
   std::atomic<std::uint64_t> events_{0};    // applied
   std::atomic<std::uint64_t> sequence_{0};  // the next event's number: ahead of events_ while batches are under way

@@ -125,6 +125,7 @@ void Engine::sweep_removed() {
   const auto gone = [this](Row item) { return !model_.items.is_live(item); };
   model_.user_state.erase_items(model_.users.count(), gone);
   model_.recent.erase_if(gone);
+  ranker_.popular.erase_if(gone);
   if (!removed_items_.empty()) model_.cooccurrence.erase_if(model_.items.count(), gone);
   retriever_.forget(removed_items_);
   for (const Row row : removed_items_) model_.items.recycle(row);

@@ -21,8 +21,10 @@ __all__ = ["Engine"]
 
 Id = str | int
 Objective = Literal["softmax", "bpr", "logistic", "squared"]
+Ranker = Literal["auto", "linear"]
 
 ALS = Ials()
+_NO_RANKER = "none"  # as the core calls it
 
 # What each objective starts from where the caller says nothing: (learning_rate with Adagrad, with SGD, negatives).
 _DEFAULTS: dict[str, tuple[float, float, int]] = {
@@ -83,9 +85,14 @@ class Engine:
         Of the rows of users and items: ``"fp32"``, or ``"fp16"``, which halves them. Scores are then within the
         rounding of the rows (2^-11 of each coordinate), rankings exact for the rounded rows. Steps are taken in float32
         and rounded at random, up or down, so that small ones count on average; coordinates stay within 65,504.
+    ranker
+        What orders the candidates: the embedding's best, neighbours of the user's last items, the user's own items and
+        popular ones (docs/ranker.md). ``"linear"``: by a weighted sum of their signals (`ranker_weights`), learned
+        online. None: the inner product alone, nothing but retrieval. ``"auto"``: "linear" for a softmax with a history
+        and learned users, else None. A ranker takes 512 bytes more a user and 32 an item.
     neighbors
         Slots of each item's list of neighbours: the items that the same users chose shortly before or after it
-        (docs/cooccurrence.md). 0 to 256; 0 keeps no lists, 64 are 832 bytes an item.
+        (docs/cooccurrence.md). 0 to 256; 0 keeps no lists, 64 are 832 bytes an item. Default: 64 for a ranker, else 0.
     neighbors_window
         How many of the user's last items an event is counted with, 1 to 64, each weighing .8 of the one after it.
     neighbors_half_life
@@ -144,7 +151,8 @@ class Engine:
         session_gap: float = 3600.0,
         popularity_half_life: float = 14 * 86400.0,
         storage: Literal["fp32", "fp16"] = "fp32",
-        neighbors: int = 0,
+        ranker: Ranker | None = "auto",
+        neighbors: int | None = None,
         neighbors_window: int = 8,
         neighbors_half_life: float = 120 * 86400.0,
         user_model: Literal["learned", "als"] = "learned",
@@ -159,6 +167,10 @@ class Engine:
             learning_rate = sgd_rate if optimizer == "sgd" else adagrad_rate
             if user_model == "als":
                 learning_rate = 0.0
+        if ranker == "auto":
+            ranker = "linear" if objective == "softmax" and history != 0 and user_model == "learned" else None
+        if neighbors is None:
+            neighbors = 0 if ranker is None else 64
         core = _core.Engine(
             {
                 "dim": dim,
@@ -177,6 +189,7 @@ class Engine:
                 "session_gap": session_gap,
                 "popularity_half_life": popularity_half_life,
                 "storage": storage,
+                "ranker": _NO_RANKER if ranker is None else ranker,
                 "neighbors": neighbors,
                 "neighbors_window": neighbors_window,
                 "neighbors_half_life": neighbors_half_life,
@@ -220,7 +233,8 @@ class Engine:
         user_bias, item_bias
             (n,) and (m,); `user_bias` and `global_bias` enter `predict` only: they change no ranking.
         settings
-            As for the constructor; ``history`` is 0 unless given, so that the vectors are used as they are.
+            As for the constructor; ``history`` is 0 and ``ranker`` None unless given, so that the vectors are used as
+            they are.
 
         Examples
         --------
@@ -231,7 +245,7 @@ class Engine:
         vectors = np.asarray(item_factors, dtype=np.float32)
         if vectors.ndim != 2 or vectors.shape[1] == 0:
             raise ValueError(f"item_factors must be of shape (m, dim), not {vectors.shape}")
-        engine = cls(**{"dim": vectors.shape[1], "history": 0, **settings})
+        engine = cls(**{"dim": vectors.shape[1], "history": 0, "ranker": None, **settings})
         engine.set_users(user_ids, user_factors, user_bias)
         engine.set_items(item_ids, vectors, item_bias)
         engine._core.global_bias = global_bias
@@ -866,6 +880,8 @@ class Engine:
         32
         """
         settings = {**self._core.settings(), "learning_rate": self.learning_rate, "threads": self.threads}
+        if settings["ranker"] == _NO_RANKER:
+            settings["ranker"] = None
         doubles = ("popularity_half_life", "neighbors_half_life")  # the others are float32 in the core
         return {
             name: _shortest(value) if isinstance(value, float) and name not in doubles else value

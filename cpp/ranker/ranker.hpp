@@ -1,0 +1,118 @@
+// Ranker: orders the few hundred candidates of a query by more than the inner product, and learns how from the stream.
+//
+// Candidates come from retrieval (the embedding's best), from the neighbours of the user's last items, from the user's
+// own items and from what is popular. Each has its signals (signals.hpp); its score is their weighted sum
+// (linear_weights.hpp).
+//
+// Learning: some events are first a query. Their item shall rank above the other candidates of that query: softmax over
+// them, -log(exp(s_i) / sum_j exp(s_j)), one step of Adagrad. Which events is a function of the seed, the event's number
+// and whether its session has begun before: of those that open one, more. Where the item is not among the candidates
+// nothing is learned.
+//
+// Thread safety: every method from any thread; queries under any pin, `learn` and `count` under a writer's.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "learner/learner.hpp"
+#include "learner/model.hpp"
+#include "learner/sampler.hpp"
+#include "learner/settings.hpp"
+#include "ranker/evidence.hpp"
+#include "ranker/linear_weights.hpp"
+#include "ranker/popular_items.hpp"
+#include "ranker/signal_matrix.hpp"
+#include "ranker/trends.hpp"
+
+namespace recengine {
+
+class Ranker {
+ public:
+  // Of the embedding's best that become candidates; more if more results are asked for.
+  static constexpr std::size_t kRetrieved = 64;
+
+  Ranker(Model& model, const Settings& settings);
+
+  bool on() const { return settings_.ranks(); }
+
+  // --- queries
+  class Query;
+
+  // --- learning. REQUIRES: on().
+  // Whether the event is to be learned from. With events of this user still to be learned it may say so too often,
+  // never too rarely.
+  bool is_due(const Event& event) const;
+  // Before the event itself is learned.
+  void learn(const Event& event);
+  // Adds learned events to the trends.
+  void count(std::span<const Event> events);
+
+  Trends trends;
+  PopularItems popular;
+  LinearWeights weights;
+
+ private:
+  struct Scratch {
+    std::vector<OwnEntry> entries;
+    std::vector<HistoryEntry> items;
+    std::vector<float> times;
+    Evidence evidence;
+    SignalMatrix signals;
+    AlignedFloats weights, scores;
+    // of a lesson
+    AlignedFloats slopes;
+    std::vector<Row> rows, drawn;
+    std::vector<float> corrections, drawn_corrections, gradient;
+  };
+  static std::vector<std::unique_ptr<Scratch>>& pool();
+
+  bool gather_candidates(const Event& event, const QueryVector& query, Scratch& work) const;
+  void add_retrieved(const Event& event, const QueryVector& query, Scratch& work) const;
+
+  Model& model_;
+  const Settings settings_;
+  const Sampler sampler_;
+};
+
+// One query's candidates and scores. It takes scratch memory of the thread's and gives it back at the end: a signal
+// handler that asks for a ranking in the middle of another finds none, or some that nobody uses.
+class Ranker::Query {
+ public:
+  // Of a user, or of a session that goes on, newest last.
+  Query(const Ranker& ranker, const QueryVector& query, Row user, double now);
+  Query(const Ranker& ranker, const QueryVector& query, std::span<const Row> session, double now);
+  ~Query();
+  Query(const Query&) = delete;
+  Query& operator=(const Query&) = delete;
+
+  // The candidates that are not retrieved, some of them removed items: the user's own first, then the neighbours, each
+  // once.
+  const std::vector<Row>& evident() const;
+  std::size_t num_own() const;
+  bool is_evident(Row row) const;
+  template <class Visit>
+  void for_each_popular(Visit visit) const {
+    ranker_.popular.for_each(visit);
+  }
+
+  bool in_session() const;
+  // The scores of items, each a function of the user and the item alone.
+  void score(std::span<const Row> rows, float* out);
+
+ private:
+  friend class Ranker;
+  // Signals and scores of these items, in the scratch memory.
+  void weigh(std::span<const Row> rows);
+
+  const Ranker& ranker_;
+  const QueryVector& query_;
+  const double now_;
+  std::unique_ptr<Scratch> work_;
+};
+
+}  // namespace recengine
