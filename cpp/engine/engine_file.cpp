@@ -77,13 +77,32 @@ void load_neighbor_settings(const SnapshotReader& file, Settings& settings) {
 
 // A file without any of the sections was written before there were rankers, or by an engine that has none.
 RankerKind load_ranker_kind(const SnapshotReader& file) {
-  const auto sections = {"ranker", "ranker.weights", "ranker.sums", "ranker.trends", "ranker.popular", "history.times"};
+  const auto sections = {"ranker", "ranker.weights", "ranker.sums", "ranker.trends", "ranker.popular", "history.times",
+                         "ranker.names", "ranker.offsets", "ranker.features"};
   if (std::none_of(sections.begin(), sections.end(), [&file](const char* name) { return file.has(name); })) {
     return RankerKind::kNone;
   }
   const std::uint64_t kind = read<std::uint64_t>(file, "ranker", 1)[0];
   require(kind == static_cast<std::uint64_t>(RankerKind::kLinear), "a setting is out of range");
   return static_cast<RankerKind>(kind);
+}
+
+void load_feature_names(const SnapshotReader& file, Settings& settings) {
+  const auto text = file.array<char>("ranker.names");
+  const auto offsets = file.array<std::uint64_t>("ranker.offsets");
+  require(!offsets.empty() && offsets.size() <= kMaxItemFeatures + 1 && offsets.front() == 0 &&
+              offsets.back() == text.size() && std::is_sorted(offsets.begin(), offsets.end()),
+          "ranker.offsets are out of order");
+  for (std::size_t f = 0; f + 1 < offsets.size(); ++f) {
+    settings.item_features.emplace_back(text.begin() + static_cast<std::ptrdiff_t>(offsets[f]),
+                                        text.begin() + static_cast<std::ptrdiff_t>(offsets[f + 1]));
+    try {
+      validate_id(settings.item_features.back());  // UTF-8
+      check_feature_names(settings.item_features);
+    } catch (const std::invalid_argument& error) {
+      require(false, error.what());
+    }
+  }
 }
 
 // Whether the file was written since there are sessions and learned weights.
@@ -117,6 +136,7 @@ Settings load_settings(const SnapshotReader& file) {
   settings.storage = load_storage(file);
   load_neighbor_settings(file, settings);
   settings.ranker = load_ranker_kind(file);
+  if (settings.ranks()) load_feature_names(file, settings);
   if (has_sessions(file)) settings.session_gap = read<double>(file, "settings.session", 1)[0];
   if (file.has("settings.als")) {
     const auto als = read<double>(file, "settings.als", 3);
@@ -429,6 +449,19 @@ void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& r
   std::vector<Row> popular;
   for (std::size_t slot = 0; slot < PopularItems::kSize; ++slot) popular.push_back(ranker.popular.entry(slot));
   add(file, "ranker.popular", popular);
+  std::string text;
+  std::vector<std::uint64_t> offsets{0};
+  for (const std::string& name : settings.item_features) {
+    text += name;
+    offsets.push_back(text.size());
+  }
+  file.add<char>("ranker.names", std::span<const char>(text));
+  add(file, "ranker.offsets", offsets);
+  std::vector<float> features;
+  for (const Row item : items) {
+    for (std::size_t f = 0; f < ranker.features.count(); ++f) features.push_back(ranker.features.get(item, f));
+  }
+  add(file, "ranker.features", features);
 }
 
 void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<Row>& items,
@@ -453,6 +486,12 @@ void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<R
     const Row entry = popular[slot];
     require(entry == 0 || (entry - 1 < table.count() && table.is_live(entry - 1)), "an unknown item is popular");
     ranker.popular.restore(slot, entry);
+  }
+  const std::size_t count = ranker.features.count();
+  const auto features = read<float>(file, "ranker.features", items.size() * count);
+  for (std::size_t k = 0; k < features.size(); ++k) {
+    require(std::abs(features[k]) <= 1e15f, "an item feature is out of range");
+    ranker.features.set(items[k / count], k % count, features[k]);
   }
 }
 

@@ -81,6 +81,7 @@ std::vector<Row> Engine::find_known(const IdSpan& ids) {
 Engine::Resolved Engine::resolve(const QueryOptions& options) {
   check_kind(model_.items.ids, options.exclude.kind, "item");
   if (options.among) check_kind(model_.items.ids, options.among->kind, "item");
+  check_context(options.context);
   Resolved resolved;
   if (options.exclude.size > 0) {
     resolved.excluded = find_known(options.exclude);
@@ -162,9 +163,23 @@ float Engine::score_of(const QueryVector& query, Row item) const {
   return dot + load_relaxed(&model_.items.bias[item]) + query.offset(item);
 }
 
-Ranker::Query Engine::ranking_for(const Asker& asker) const {
-  if (asker.user != kNoRow) return {ranker_, asker.query, asker.user, latest_timestamp()};
-  return {ranker_, asker.query, asker.session, latest_timestamp()};
+Ranker::Query Engine::ranking_for(const Asker& asker, std::span<const float> context) const {
+  if (asker.user != kNoRow) return {ranker_, asker.query, asker.user, latest_timestamp(), context};
+  return {ranker_, asker.query, asker.session, latest_timestamp(), context};
+}
+
+void Engine::check_ranks(std::string_view what) const {
+  if (!ranker_.on()) throw std::invalid_argument(message(what, " needs an engine with a ranker, not one with ranker=None"));
+}
+
+void Engine::check_context(std::span<const float> context) const {
+  if (context.empty()) return;
+  check_ranks("context");
+  if (context.size() != ranker_.features.count()) {
+    throw std::invalid_argument(
+        message("context must have a value for each of ", ranker_.features.count(), " item features, not ", context.size()));
+  }
+  check_finite(context, "context");
 }
 
 Best Engine::answer(const Asker& asker, std::size_t k, const QueryOptions& options, const Resolved& resolved,
@@ -176,7 +191,7 @@ Best Engine::answer(const Asker& asker, std::size_t k, const QueryOptions& optio
   const Selection selection = selection_for(asker, options, resolved);
   if (among == nullptr || (!all && among->size() > kMostAmong)) {
     const Best found = retrieve(asker, num_retrieved(k), options, resolved, plan.retrieval);
-    return merge(asker, found, k, selection, among, plan);
+    return merge(asker, found, k, options, selection, among, plan);
   }
   std::vector<Row> rows;
   for (const Row row : *among) {
@@ -185,14 +200,15 @@ Best Engine::answer(const Asker& asker, std::size_t k, const QueryOptions& optio
   plan.retrieval.way = Way::kGather;
   plan.retrieval.search.scored = plan.candidates.retrieved = rows.size();
   const Timer timer(plan.rank_us);
-  Ranker::Query query = ranking_for(asker);
+  Ranker::Query query = ranking_for(asker, options.context);
   return best_of(query, rows, k);
 }
 
 Best Engine::merge(const Asker& asker, std::span<const Scored<float>> retrieved, std::size_t k,
-                   const Selection& selection, const std::vector<Row>* among, Plan& plan) {
+                   const QueryOptions& options, const Selection& selection, const std::vector<Row>* among,
+                   Plan& plan) {
   const Timer timer(plan.rank_us);
-  Ranker::Query query = ranking_for(asker);
+  Ranker::Query query = ranking_for(asker, options.context);
   std::vector<Row> rows;
   rows.reserve(retrieved.size() + query.evident().size() + PopularItems::kSize);
   for (const auto& [score, row] : retrieved) {
@@ -329,7 +345,7 @@ void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& opti
     push_repeated(askers[q].query, wanted[q], nullptr, tops[q]);
     results[slots[q]] = tops[q].take_sorted();
     Plan plan;
-    if (ranks) results[slots[q]] = merge(askers[q], results[slots[q]], options.k, wanted[q], nullptr, plan);
+    if (ranks) results[slots[q]] = merge(askers[q], results[slots[q]], options.k, options, wanted[q], nullptr, plan);
   }
 }
 
@@ -377,9 +393,12 @@ std::vector<float> Engine::score(const Id& user, const IdSpan& items) {
   return scores;
 }
 
-Rankings Engine::rank(const Id& user, const IdSpan& items) {
+Rankings Engine::rank(const Id& user, const IdSpan& items, std::span<const float> context) {
   const auto pin = domain_.pin_reader();
   check_kind(model_.users.ids, user.kind, "user");
+  check_context(context);
+  QueryOptions options;
+  options.context = context;
   Resolved resolved;
   resolved.among = find_all(model_.items.ids, items, "item");
   sort_unique(*resolved.among);
@@ -387,8 +406,27 @@ Rankings Engine::rank(const Id& user, const IdSpan& items) {
   model_.compose(asker.user, latest_timestamp(), asker.query);
   Rankings rankings;
   Plan plan;
-  append(rankings, answer(asker, resolved.among->size(), {}, resolved, plan, true));
+  append(rankings, answer(asker, resolved.among->size(), options, resolved, plan, true));
   return rankings;
+}
+
+std::vector<float> Engine::ranker_signals(const Id& user, const IdSpan& items) {
+  check_ranks("ranker_signals");
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.users.ids, user.kind, "user");
+  const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
+  Asker asker{find(model_.users.ids, user), {}, {}};
+  model_.compose(asker.user, latest_timestamp(), asker.query);
+  Ranker::Query query = ranking_for(asker, {});
+  std::vector<float> signals;
+  signals.reserve(rows.size() * ranker_.num_signals());
+  for (const Row& row : rows) {
+    float score;
+    query.score({&row, 1}, &score);
+    for (std::size_t s = 0; s < ranker_.num_signals(); ++s) signals.push_back(query.signal(s, 0));
+    if (signals.size() % kRowsPerCheck == 0) check_interrupt();
+  }
+  return signals;
 }
 
 std::vector<float> Engine::predict(const Id& user, const IdSpan& items) {

@@ -1,5 +1,6 @@
 #include "learner/settings.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <stdexcept>
@@ -92,6 +93,20 @@ void Settings::validate() const {
   const bool is_choice = objective == Objective::kSoftmax || objective == Objective::kBpr;
   if (ranks() && !is_choice) {
     refuse("ranker", message("None for objective '", name_of(objective), "'"), message("'", name_of(ranker), "'"));
+  }
+  if (!item_features.empty() && !ranks()) refuse("item_features", "empty without a ranker", item_features.front());
+  if (item_features.size() > kMaxItemFeatures) {
+    refuse("item_features", message("at most ", kMaxItemFeatures, " names"), item_features.size());
+  }
+  for (std::size_t f = 0; f < item_features.size(); ++f) {
+    const std::string& name = item_features[f];
+    const auto before = item_features.begin() + static_cast<std::ptrdiff_t>(f);
+    if (name.empty() || name.size() > kMaxFeatureName) {
+      refuse("item_features", message("names of 1 to ", kMaxFeatureName, " bytes"), message("'", name, "'"));
+    }
+    if (std::find(item_features.begin(), before, name) != before) {
+      refuse("item_features", "distinct names", message("twice '", name, "'"));
+    }
   }
   if (is_choice && negatives == 0) refuse("negatives", message("at least 1 for objective '", name_of(objective), "'"), 0);
   if (objective == Objective::kSquared && negatives != 0) refuse("negatives", "0 for objective 'squared'", negatives);

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "learner/als_settings.hpp"
 #include "storage/row_table.hpp"
@@ -47,6 +49,8 @@ struct Settings {
 
   RankerKind ranker = RankerKind::kNone;       // what orders the candidates that retrieval and others found
 
+  std::vector<std::string> item_features;      // names of the caller's own, for the ranker
+
   bool ranks() const { return ranker != RankerKind::kNone; }
   // How many of a user's last items are remembered.
   std::uint32_t remembered() const {
@@ -62,6 +66,8 @@ inline constexpr std::uint32_t kMaxHistory = 1024;
 inline constexpr std::uint32_t kMaxNegatives = 65536;
 inline constexpr std::uint32_t kMaxNeighbors = 256;
 inline constexpr std::uint32_t kMaxNeighborsWindow = 64;
+inline constexpr std::size_t kMaxItemFeatures = 16;
+inline constexpr std::size_t kMaxFeatureName = 64;  // bytes
 
 Objective parse_objective(std::string_view name);
 UserModel parse_user_model(std::string_view name);

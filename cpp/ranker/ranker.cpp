@@ -1,8 +1,10 @@
 #include "ranker/ranker.hpp"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "kernels/kernels.hpp"
+#include "storage/message.hpp"
 
 namespace recengine {
 
@@ -19,15 +21,37 @@ std::vector<std::unique_ptr<Ranker::Scratch>>& Ranker::pool() {
 }
 
 Ranker::Ranker(Model& model, const Settings& settings)
-    : weights(kSignals), model_(model), settings_(settings), sampler_(model) {
+    : features(settings.item_features.size()),
+      weights(kSignals + settings.item_features.size()),
+      model_(model), 
+      settings_(settings),
+      sampler_(model) {
+  check_feature_names(settings.item_features);
   if (!on()) return;
-  model.items.attach([this](std::size_t count) { trends.reserve(count); }, [this](Row item) { trends.wipe(item); });
+  model.items.attach(
+      [this](std::size_t count) {
+        trends.reserve(count);
+        features.reserve(count);
+      },
+      [this](Row item) {
+        trends.wipe(item);
+        features.wipe(item);
+      });
+}
+
+void check_feature_names(std::span<const std::string> names) {
+  for (const std::string& name : names) {
+    if (std::find(kSignalNames.begin(), kSignalNames.end(), name) != kSignalNames.end()) {
+      throw std::invalid_argument(message("item_features must not have the name of a signal, '", name, "'"));
+    }
+  }
 }
 
 // ---- queries
 
-Ranker::Query::Query(const Ranker& ranker, const QueryVector& query, Row user, double now)
-    : ranker_(ranker), query_(query), now_(now) {
+Ranker::Query::Query(const Ranker& ranker, const QueryVector& query, Row user, double now,
+                     std::span<const float> context)
+    : ranker_(ranker), query_(query), now_(now), context_(context) {
   pool().reserve(kPooled);
   if (pool().empty()) {
     work_ = std::make_unique<Scratch>();
@@ -49,8 +73,9 @@ Ranker::Query::Query(const Ranker& ranker, const QueryVector& query, Row user, d
   work_->evidence.gather(model.cooccurrence, work_->entries, now);
 }
 
-Ranker::Query::Query(const Ranker& ranker, const QueryVector& query, std::span<const Row> session, double now)
-    : Query(ranker, query, kNoRow, now) {
+Ranker::Query::Query(const Ranker& ranker, const QueryVector& query, std::span<const Row> session, double now,
+                     std::span<const float> context)
+    : Query(ranker, query, kNoRow, now, context) {
   const std::size_t count = std::min<std::size_t>(session.size(), kRankerHistory);
   for (std::size_t k = 0; k < count; ++k) {
     work_->entries.push_back({{session[session.size() - 1 - k], true, false}, static_cast<float>(now)});
@@ -65,6 +90,9 @@ Ranker::Query::~Query() {
 const std::vector<Row>& Ranker::Query::evident() const { return work_->evidence.rows(); }
 std::size_t Ranker::Query::num_own() const { return work_->evidence.num_own(); }
 bool Ranker::Query::is_evident(Row row) const { return work_->evidence.find(row) != Evidence::kNothing; }
+Row Ranker::Query::last_item() const {
+  return work_->entries.empty() ? kNoRow : work_->entries.front().entry.item;
+}
 bool Ranker::Query::in_session() const { return work_->evidence.in_session(); }
 
 void Ranker::Query::score(std::span<const Row> rows, float* out) {
@@ -77,9 +105,10 @@ void Ranker::Query::score(std::span<const Row> rows, float* out) {
 
 void Ranker::Query::weigh(std::span<const Row> rows) {
   SignalMatrix& signals = work_->signals;
-  signals.fill(ranker_.model_, ranker_.trends, query_, work_->evidence, rows, now_);
+  signals.fill(ranker_.model_, ranker_.trends, ranker_.features, query_, work_->evidence, rows, now_);
   work_->weights.resize(signals.count());
   ranker_.weights.load(in_session(), work_->weights.data());
+  for (std::size_t f = 0; f < context_.size(); ++f) work_->weights[kSignals + f] += context_[f];
   work_->scores.assign(signals.stride(), 0.0f);
   active_kernels().multiply(work_->weights.data(), signals.count(), 1, signals.row(0), signals.count(),
                             work_->scores.data(), 1, signals.stride());

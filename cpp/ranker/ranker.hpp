@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "learner/learner.hpp"
@@ -24,6 +25,7 @@
 #include "learner/sampler.hpp"
 #include "learner/settings.hpp"
 #include "ranker/evidence.hpp"
+#include "ranker/item_features.hpp"
 #include "ranker/linear_weights.hpp"
 #include "ranker/popular_items.hpp"
 #include "ranker/signal_matrix.hpp"
@@ -52,7 +54,14 @@ class Ranker {
   // Adds learned events to the trends.
   void count(std::span<const Event> events);
 
+  // Signals and the item features behind them.
+  std::size_t num_signals() const { return weights.signals(); }
+  std::string signal_name(std::size_t signal) const {
+    return signal < kSignals ? kSignalNames[signal] : settings_.item_features[signal - kSignals];
+  }
+
   Trends trends;
+  ItemFeatures features;
   PopularItems popular;
   LinearWeights weights;
 
@@ -83,9 +92,11 @@ class Ranker {
 // handler that asks for a ranking in the middle of another finds none, or some that nobody uses.
 class Ranker::Query {
  public:
-  // Of a user, or of a session that goes on, newest last.
-  Query(const Ranker& ranker, const QueryVector& query, Row user, double now);
-  Query(const Ranker& ranker, const QueryVector& query, std::span<const Row> session, double now);
+  // Of a user, or of a session that goes on, newest last. `context` is added to the weights of the item features; empty:
+  // nothing is.
+  Query(const Ranker& ranker, const QueryVector& query, Row user, double now, std::span<const float> context);
+  Query(const Ranker& ranker, const QueryVector& query, std::span<const Row> session, double now,
+        std::span<const float> context);
   ~Query();
   Query(const Query&) = delete;
   Query& operator=(const Query&) = delete;
@@ -101,8 +112,12 @@ class Ranker::Query {
   }
 
   bool in_session() const;
+  Row last_item() const;  // kNoRow: there is none
   // The scores of items, each a function of the user and the item alone.
   void score(std::span<const Row> rows, float* out);
+  // Of the last 256 of them.
+  float signal(std::size_t signal, std::size_t candidate) const { return work_->signals.at(signal, candidate); }
+  float weight(std::size_t signal) const { return work_->weights[signal]; }
 
  private:
   friend class Ranker;
@@ -112,6 +127,7 @@ class Ranker::Query {
   const Ranker& ranker_;
   const QueryVector& query_;
   const double now_;
+  const std::span<const float> context_;
   std::unique_ptr<Scratch> work_;
 };
 

@@ -87,7 +87,7 @@ bool Ranker::gather_candidates(const Event& event, const QueryVector& query, Scr
 void Ranker::learn(const Event& event) {
   QueryVector query;
   model_.compose(event.user, event.timestamp, query);
-  Query asked(*this, query, event.user, event.timestamp);
+  Query asked(*this, query, event.user, event.timestamp, {});
   Scratch& work = *asked.work_;
   if (work.entries.empty()) return;  // who has no history is shown what is popular
   if (!gather_candidates(event, query, work)) return;

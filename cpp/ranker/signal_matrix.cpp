@@ -13,11 +13,12 @@ constexpr float kCountScale = 1 / 0.003f;  // of co-occurrence over events: what
 
 }  // namespace
 
-void SignalMatrix::fill(const Model& model, const Trends& trends, const QueryVector& query, const Evidence& evidence,
-                        std::span<const Row> rows, double now) {
+void SignalMatrix::fill(const Model& model, const Trends& trends, const ItemFeatures& features,
+                        const QueryVector& query, const Evidence& evidence, std::span<const Row> rows, double now) {
   size_ = rows.size();
   stride_ = (size_ + kRowPadding - 1) / kRowPadding * kRowPadding;
-  values_.assign(kSignals * stride_, 0.0f);
+  count_ = kSignals + features.count();
+  values_.assign(count_ * stride_, 0.0f);
 
   float* const scores = mutable_row(kScoreSignal);
   model.items.rows.gather_dot(query.x.data(), rows, scores);
@@ -39,6 +40,10 @@ void SignalMatrix::fill(const Model& model, const Trends& trends, const QueryVec
   std::array<float*, Trends::kCount> popularity;
   for (std::size_t h = 0; h < Trends::kCount; ++h) popularity[h] = mutable_row(kPopularity1 + h);
   trends.log_counts(rows, now, popularity);
+
+  for (std::size_t f = 0; f < features.count(); ++f) {
+    for (std::size_t j = 0; j < size_; ++j) mutable_row(kSignals + f)[j] = features.get(rows[j], f);
+  }
 }
 
 }  // namespace recengine

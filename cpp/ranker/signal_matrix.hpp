@@ -9,6 +9,7 @@
 
 #include "learner/model.hpp"
 #include "ranker/evidence.hpp"
+#include "ranker/item_features.hpp"
 #include "ranker/signals.hpp"
 #include "ranker/trends.hpp"
 #include "storage/aligned.hpp"
@@ -21,11 +22,11 @@ class SignalMatrix {
   static constexpr float kMostScore = 1e30f;
 
   // The signals of these items (distinct or not, live or just removed) for the user that query and evidence are of.
-  void fill(const Model& model, const Trends& trends, const QueryVector& query, const Evidence& evidence,
-            std::span<const Row> rows, double now);
+  void fill(const Model& model, const Trends& trends, const ItemFeatures& features, const QueryVector& query,
+            const Evidence& evidence, std::span<const Row> rows, double now);
 
   std::size_t size() const { return size_; }
-  std::size_t count() const { return kSignals; }
+  std::size_t count() const { return count_; }  // kSignals and the item features behind them
   std::size_t stride() const { return stride_; }  // size(), padded; what is beyond is finite
   const float* row(std::size_t signal) const { return values_.data() + signal * stride_; }
   float at(std::size_t signal, std::size_t candidate) const { return row(signal)[candidate]; }
@@ -33,7 +34,7 @@ class SignalMatrix {
  private:
   float* mutable_row(std::size_t signal) { return values_.data() + signal * stride_; }
 
-  std::size_t size_ = 0, stride_ = 0;
+  std::size_t size_ = 0, stride_ = 0, count_ = kSignals;
   AlignedFloats values_;
 };
 

@@ -7,6 +7,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string>
 
 namespace recengine {
 
@@ -40,5 +42,8 @@ inline constexpr std::array<const char*, kSignals> kSignalNames{
 
 inline constexpr std::uint32_t kOwnSignals = kSignals - kInSession;
 inline constexpr std::uint32_t kNeighborSignals = kPopularity1 - kAfterLast;
+
+// The names of item features must not be those of signals. Throws std::invalid_argument.
+void check_feature_names(std::span<const std::string> names);
 
 }  // namespace recengine
