@@ -67,7 +67,7 @@ struct Rankings {
   bool certified = true;            // all of them
 };
 
-// Where candidates came from; each is counted once, with the first of these that found it.
+// Where candidates came from. Each is counted once: as the user's own, as a neighbor, as retrieved, as popular.
 struct Sources {
   std::size_t retrieved = 0, own = 0, neighbors = 0, popular = 0;
 };

@@ -209,28 +209,23 @@ Best Engine::merge(const Asker& asker, std::span<const Scored<float>> retrieved,
                    Plan& plan) {
   const Timer timer(plan.rank_us);
   Ranker::Query query = ranking_for(asker, options.context);
-  std::vector<Row> rows;
-  rows.reserve(retrieved.size() + query.evident().size() + PopularItems::kSize);
-  for (const auto& [score, row] : retrieved) {
-    if (!query.is_evident(row)) rows.push_back(row);
-  }
-  plan.candidates.retrieved = rows.size();
-  const auto add = [&](Row row) {
-    if (!model_.items.is_live(row) || !selection.admits(row)) return;
-    if (among != nullptr && !std::binary_search(among->begin(), among->end(), row)) return;
-    rows.push_back(row);
+  const auto admits = [&](Row row) {
+    return model_.items.is_live(row) && selection.admits(row) &&
+           (among == nullptr || std::binary_search(among->begin(), among->end(), row));
   };
-  for (std::size_t e = 0; e < query.evident().size(); ++e) {
-    if (e == query.num_own()) plan.candidates.own = rows.size() - plan.candidates.retrieved;
-    add(query.evident()[e]);
+  std::vector<Row> rows = query.choose(admits);
+  const std::size_t chosen = rows.size();
+  for (const auto& [score, row] : retrieved) {
+    if (!query.is_candidate(row)) rows.push_back(row);
   }
   const std::size_t known = rows.size();
   query.for_each_popular([&](Row row) {
-    if (!query.is_evident(row) && std::find(rows.begin(), rows.end(), row) == rows.end()) add(row);
+    if (!query.is_candidate(row) && std::find(rows.begin() + static_cast<std::ptrdiff_t>(chosen), rows.end(), row) ==
+                                        rows.end() && admits(row)) {
+      rows.push_back(row);
+    }
   });
-  plan.candidates.popular = rows.size() - known;
-  if (query.num_own() == query.evident().size()) plan.candidates.own = known - plan.candidates.retrieved;
-  plan.candidates.neighbors = known - plan.candidates.retrieved - plan.candidates.own;
+  plan.candidates = {known - chosen, query.num_own(), chosen - query.num_own(), rows.size() - known};
   return best_of(query, rows, k);
 }
 

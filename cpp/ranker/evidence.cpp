@@ -61,6 +61,18 @@ void Evidence::gather(const Cooccurrence& lists, std::span<const OwnEntry> entri
   if (lists.on()) gather_neighbors(lists, entries, now);
 }
 
+void Evidence::choose_neighbors() {
+  const std::size_t count = std::min(ranked_.size(), kNeighbors);
+  if (count < ranked_.size()) {
+    std::nth_element(ranked_.begin(), ranked_.begin() + static_cast<std::ptrdiff_t>(count), ranked_.end());
+  }
+  for (std::size_t k = 0; k < count; ++k) {
+    const std::uint32_t index = ranked_[k].second;
+    candidates_.push_back(rows_[index]);
+    chosen_[index] = 1;
+  }
+}
+
 // The newest entry of an item decides: after a dislike it is no item of the user's.
 void Evidence::gather_own(std::span<const OwnEntry> entries, double now) {
   constexpr std::uint32_t kOwnFirst = kInSession;

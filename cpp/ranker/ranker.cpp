@@ -87,9 +87,8 @@ Ranker::Query::~Query() {
   if (pool().size() < pool().capacity()) pool().push_back(std::move(work_));
 }
 
-const std::vector<Row>& Ranker::Query::evident() const { return work_->evidence.rows(); }
-std::size_t Ranker::Query::num_own() const { return work_->evidence.num_own(); }
-bool Ranker::Query::is_evident(Row row) const { return work_->evidence.find(row) != Evidence::kNothing; }
+std::size_t Ranker::Query::num_own() const { return work_->evidence.num_own_candidates(); }
+bool Ranker::Query::is_candidate(Row row) const { return work_->evidence.is_candidate(row); }
 Row Ranker::Query::last_item() const {
   return work_->entries.empty() ? kNoRow : work_->entries.front().entry.item;
 }

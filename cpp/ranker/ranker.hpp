@@ -36,7 +36,7 @@ namespace recengine {
 class Ranker {
  public:
   // Of the embedding's best that become candidates; more if more results are asked for.
-  static constexpr std::size_t kRetrieved = 64;
+  static constexpr std::size_t kRetrieved = 32;
 
   Ranker(Model& model, const Settings& settings);
 
@@ -101,11 +101,13 @@ class Ranker::Query {
   Query(const Query&) = delete;
   Query& operator=(const Query&) = delete;
 
-  // The candidates that are not retrieved, some of them removed items: the user's own first, then the neighbours, each
-  // once.
-  const std::vector<Row>& evident() const;
-  std::size_t num_own() const;
-  bool is_evident(Row row) const;
+  // The candidates that are not retrieved and that `admits(row)`: the user's own first, then the neighbours.
+  template <class Admits>
+  const std::vector<Row>& choose(Admits admits) {
+    return work_->evidence.choose(admits);
+  }
+  std::size_t num_own() const;         // of them
+  bool is_candidate(Row row) const;  // one of them
   template <class Visit>
   void for_each_popular(Visit visit) const {
     ranker_.popular.for_each(visit);

@@ -50,14 +50,14 @@ void Ranker::add_retrieved(const Event& event, const QueryVector& query, Scratch
     }
     // What is learned from would be among the best if these are.
     const float score = items.rows.dot(query.x.data(), event.item) + load_relaxed(&items.bias[event.item]);
-    if (score >= top.threshold() && work.evidence.find(event.item) == Evidence::kNothing) {
+    if (score >= top.threshold() && !work.evidence.is_candidate(event.item)) {
       work.rows.push_back(event.item);
       work.corrections.push_back(1);
     }
   }
   for (const auto& [score, place] : top.take_sorted()) {
     const Row row = whole ? place : work.drawn[place];
-    if (work.evidence.find(row) != Evidence::kNothing) continue;
+    if (work.evidence.is_candidate(row)) continue;
     work.rows.push_back(row);
     work.corrections.push_back(whole ? 1.0f : work.drawn_corrections[place]);
   }
@@ -67,10 +67,9 @@ void Ranker::add_retrieved(const Event& event, const QueryVector& query, Scratch
 bool Ranker::gather_candidates(const Event& event, const QueryVector& query, Scratch& work) const {
   work.rows.clear();
   work.corrections.clear();
+  const std::vector<Row>& chosen = work.evidence.choose([this](Row row) { return model_.items.is_live(row); });
   add_retrieved(event, query, work);
-  for (const Row row : work.evidence.rows()) {
-    if (model_.items.is_live(row)) work.rows.push_back(row);
-  }
+  work.rows.insert(work.rows.end(), chosen.begin(), chosen.end());
   const std::size_t found = work.rows.size();
   popular.for_each([&](Row row) {
     const auto end = work.rows.begin() + static_cast<std::ptrdiff_t>(found);
