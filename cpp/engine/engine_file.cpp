@@ -78,12 +78,15 @@ void load_neighbor_settings(const SnapshotReader& file, Settings& settings) {
 // A file without any of the sections was written before there were rankers, or by an engine that has none.
 RankerKind load_ranker_kind(const SnapshotReader& file) {
   const auto sections = {"ranker", "ranker.weights", "ranker.sums", "ranker.trends", "ranker.popular", "history.times",
-                         "ranker.names", "ranker.offsets", "ranker.features"};
+                         "ranker.names", "ranker.offsets", "ranker.features",
+                         "ranker.network", "ranker.net_sums"};
   if (std::none_of(sections.begin(), sections.end(), [&file](const char* name) { return file.has(name); })) {
     return RankerKind::kNone;
   }
   const std::uint64_t kind = read<std::uint64_t>(file, "ranker", 1)[0];
-  require(kind == static_cast<std::uint64_t>(RankerKind::kLinear), "a setting is out of range");
+  require(kind == static_cast<std::uint64_t>(RankerKind::kLinear) ||
+              kind == static_cast<std::uint64_t>(RankerKind::kMlp),
+          "a setting is out of range");
   return static_cast<RankerKind>(kind);
 }
 
@@ -440,6 +443,10 @@ void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& r
   }
   add(file, "ranker.weights", values);
   add(file, "ranker.sums", sums);
+  if (ranker.network) {
+    add(file, "ranker.network", ranker.network->values());
+    add(file, "ranker.net_sums", ranker.network->sums());
+  }
   std::vector<double> trends;
   for (const Row item : items) {
     const Trends::Levels levels = ranker.trends.levels(item);
@@ -474,6 +481,15 @@ void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<R
   for (std::size_t k = 0; k < size; ++k) scalars.push_back({values[k], sums[k]});
   require(std::all_of(scalars.begin(), scalars.end(), LinearWeights::is_valid), "a ranker's weight is out of range");
   ranker.weights.restore(scalars);
+  if (ranker.network) {
+    const auto parameters = read<float>(file, "ranker.network", ranker.network->num_parameters());
+    const auto squares = read<float>(file, "ranker.net_sums", ranker.network->num_parameters());
+    for (const float value : parameters) {
+      require(std::abs(value) <= Network::kMostWeight, "a ranker's weight is out of range");
+    }
+    for (const float sum : squares) require(sum >= 0 && sum <= kMaxAccumulator, "a ranker's sum is out of range");
+    ranker.network->restore(parameters, squares);
+  }
   const auto trends = read<double>(file, "ranker.trends", items.size() * Trends::kCount);
   for (std::size_t k = 0; k < items.size(); ++k) {
     Trends::Levels levels;

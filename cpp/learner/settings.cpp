@@ -28,8 +28,8 @@ constexpr std::array<std::pair<std::string_view, Optimizer>, 2> kOptimizers{
     {{"adagrad", Optimizer::kAdagrad}, {"sgd", Optimizer::kSgd}}};
 constexpr std::array<std::pair<std::string_view, Storage>, 2> kStorages{
     {{"fp32", Storage::kFp32}, {"fp16", Storage::kFp16}}};
-constexpr std::array<std::pair<std::string_view, RankerKind>, 2> kRankers{
-    {{"none", RankerKind::kNone}, {"linear", RankerKind::kLinear}}};
+constexpr std::array<std::pair<std::string_view, RankerKind>, 3> kRankers{
+    {{"none", RankerKind::kNone}, {"linear", RankerKind::kLinear}, {"mlp", RankerKind::kMlp}}};
 
 template <class Table>
 auto parse(const Table& table, std::string_view what, std::string_view name) {

@@ -16,7 +16,7 @@ namespace recengine {
 enum class Objective : std::uint32_t { kSoftmax, kBpr, kLogistic, kSquared };
 enum class UserModel : std::uint32_t { kLearned, kAls };
 enum class Optimizer : std::uint32_t { kAdagrad, kSgd };
-enum class RankerKind : std::uint32_t { kNone, kLinear };
+enum class RankerKind : std::uint32_t { kNone, kLinear, kMlp };
 
 // A user's last items that a ranker looks at.
 inline constexpr std::uint32_t kRankerHistory = 64;

@@ -27,6 +27,7 @@ Ranker::Ranker(Model& model, const Settings& settings)
       settings_(settings),
       sampler_(model) {
   check_feature_names(settings.item_features);
+  if (settings.ranker == RankerKind::kMlp) network.emplace(num_signals(), settings.seed);
   if (!on()) return;
   model.items.attach(
       [this](std::size_t count) {
@@ -111,6 +112,8 @@ void Ranker::Query::weigh(std::span<const Row> rows) {
   work_->scores.assign(signals.stride(), 0.0f);
   active_kernels().multiply(work_->weights.data(), signals.count(), 1, signals.row(0), signals.count(),
                             work_->scores.data(), 1, signals.stride());
+  if (!ranker_.network) return;
+  ranker_.network->add(ranker_.model_, query_, signals, rows, in_session(), work_->network, work_->scores.data());
 }
 
 }  // namespace recengine

@@ -2,7 +2,7 @@
 //
 // Candidates come from retrieval (the embedding's best), from the neighbours of the user's last items, from the user's
 // own items and from what is popular. Each has its signals (signals.hpp); its score is their weighted sum
-// (linear_weights.hpp).
+// (linear_weights.hpp), to which the kind "mlp" adds what a small neural network makes of them (network.hpp).
 //
 // Learning: some events are first a query. Their item shall rank above the other candidates of that query: softmax over
 // them, -log(exp(s_i) / sum_j exp(s_j)), one step of Adagrad. Which events is a function of the seed, the event's number
@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@
 #include "ranker/evidence.hpp"
 #include "ranker/item_features.hpp"
 #include "ranker/linear_weights.hpp"
+#include "ranker/network.hpp"
 #include "ranker/popular_items.hpp"
 #include "ranker/signal_matrix.hpp"
 #include "ranker/trends.hpp"
@@ -64,6 +66,7 @@ class Ranker {
   ItemFeatures features;
   PopularItems popular;
   LinearWeights weights;
+  std::optional<Network> network;  // of the kind "mlp"
 
  private:
   struct Scratch {
@@ -73,6 +76,7 @@ class Ranker {
     Evidence evidence;
     SignalMatrix signals;
     AlignedFloats weights, scores;
+    Network::Work network;
     // of a lesson
     AlignedFloats slopes;
     std::vector<Row> rows, drawn;
@@ -120,6 +124,7 @@ class Ranker::Query {
   // Of the last 256 of them.
   float signal(std::size_t signal, std::size_t candidate) const { return work_->signals.at(signal, candidate); }
   float weight(std::size_t signal) const { return work_->weights[signal]; }
+  float network(std::size_t candidate) const { return work_->network.output[candidate]; }
 
  private:
   friend class Ranker;

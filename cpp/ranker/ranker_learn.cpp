@@ -17,8 +17,8 @@ constexpr std::uint64_t kDueStream = 0x72616E6Bu;     // "rank": not what draws 
 constexpr std::uint64_t kSampleStream = 0x73616D70u;  // "samp"
 constexpr std::uint64_t kOpeningEvery = 4;            // one in so many of the events that open a session is learned from,
 constexpr std::uint64_t kOtherEvery = 32;             // and of the others. A multiple of the former.
-constexpr Row kScanned = 8192;                        // rows: of more, not all are looked at for one lesson
-constexpr std::size_t kDrawn = 1024;                  // but so many
+constexpr Row kScanned = 2048;                        // rows: of more, not all are looked at for one lesson
+constexpr std::size_t kDrawn = 512;                   // but so many
 
 }  // namespace
 
@@ -108,6 +108,7 @@ void Ranker::learn(const Event& event) {
   work.gradient.resize(signals.count());
   kernels.scan(work.slopes.data(), signals.row(0), nullptr, signals.count(), signals.stride(), work.gradient.data());
   weights.step(asked.in_session(), work.gradient.data());
+  if (network) network->step(work.slopes.data(), work.network);
   popular.offer(work.rows, [this](Row row) { return model_.popularity.level(row); });
 }
 

@@ -22,7 +22,7 @@ __all__ = ["Engine"]
 
 Id = str | int
 Objective = Literal["softmax", "bpr", "logistic", "squared"]
-Ranker = Literal["auto", "linear"]
+Ranker = Literal["auto", "linear", "mlp"]
 
 ALS = Ials()
 _NO_RANKER = "none"  # as the core calls it
@@ -89,7 +89,8 @@ class Engine:
     ranker
         What orders the candidates: the embedding's best, neighbours of the user's last items, the user's own items and
         popular ones (docs/ranker.md). ``"linear"``: by a weighted sum of their signals (`ranker_weights`), learned
-        online. None: the inner product alone, nothing but retrieval. ``"auto"``: "linear" for a softmax with a history
+        online. ``"mlp"``: that sum and what a small neural network adds, with 64 hidden units over the signals and
+        products of the user's vector and the item's row. None: the inner product alone, nothing but retrieval. ``"auto"``: "linear" for a softmax with a history
         and learned users, else None. A ranker takes 512 bytes more a user and 32 an item.
     item_features
         Names of numbers that you know of your items, at most 16: further signals for the ranker, whose weights are
