@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recengine import Engine, FormatError
+from reference import network
 from reference import ranker as reference
 from test_save_load import file_of, parts_of, saved
 
@@ -28,22 +29,28 @@ def table(engine: Engine, user: Any, items: Any) -> Floats:
 
 
 def shop(events: int = 3000, **options: Any) -> Engine:
-    """Users of three kinds who buy from their own 40 of 120 items, in sessions; everything has been learned a little."""
+    """Users of three kinds who buy from their own 40 of 120 items, in sessions; all of it learned a little."""
     rng = np.random.default_rng(5)
     engine = Engine(**{**SMALL, "dim": 8, "negatives": 16, **options})
     users = rng.integers(0, 30, events)
-    engine.learn_many(users, users % 3 * 40 + rng.integers(0, 40, events), timestamps=np.cumsum(rng.exponential(20.0, events)))
+    engine.learn_many(
+        users, users % 3 * 40 + rng.integers(0, 40, events), timestamps=np.cumsum(rng.exponential(20.0, events))
+    )
     return engine
 
 
 # ---- against the reference
 
-event = st.tuples(st.integers(0, 2), st.integers(10, 17), st.sampled_from([0.0, 3.0, 60.0, 150.0, DAY]), st.integers(0, 9))
+event = st.tuples(
+    st.integers(0, 2), st.integers(10, 17), st.sampled_from([0.0, 3.0, 60.0, 150.0, DAY]), st.integers(0, 9)
+)
 
 
 @settings(max_examples=40, deadline=None)
 @given(stream=st.lists(event, min_size=1, max_size=90), batch=st.booleans(), start=st.sampled_from([0.0, 1.7e9]))
-def test_signals_are_those_of_the_reference(stream: list[tuple[int, int, float, int]], batch: bool, start: float) -> None:
+def test_signals_are_those_of_the_reference(
+    stream: list[tuple[int, int, float, int]], batch: bool, start: float
+) -> None:
     engine = Engine(**SMALL)
     expected = reference.Signals(8, engine.settings["neighbors_half_life"], GAP)
     users, items, pauses, moods = (np.array(column) for column in zip(*stream, strict=True))
@@ -90,12 +97,12 @@ def test_steps_are_those_of_the_reference(objective: Any) -> None:
     that what the ranker is asked before each is what it learns from."""
     rng = np.random.default_rng(1)
     engine = Engine(**{**SMALL, "objective": objective, "ranker": "linear", "item_features": ["price"]})
-    items = list(range(40))
-    engine.set_items(items, rng.normal(0, 0.3, (40, 4)))
-    engine.set_item_features(items, rng.normal(0, 1, 40))
+    items = list(range(30))
+    engine.set_items(items, rng.normal(0, 0.3, (30, 4)))
+    engine.set_item_features(items, rng.normal(0, 1, 30))
     mine, learned, sets = reference.Weights(16), 0, set()
     for number in range(400):
-        user, item, weight = int(rng.integers(0, 12)), int(rng.integers(40)), float(rng.choice([0.5, 1.0]))
+        user, item, weight = int(rng.integers(0, 12)), int(rng.integers(30)), float(rng.choice([0.5, 1.0]))
         if number % 5 == 0:  # time passes, with an event of nobody else's
             engine.learn_one(99, 0, weight=0.0, timestamp=number * 30.0)
             continue
@@ -124,11 +131,71 @@ def test_slopes_are_the_gradient_of_the_loss() -> None:
     for chosen, weight in ((0, 1.0), (3, 0.25)):
         steps = 1e-6 * np.eye(5)
         numeric = [
-            (reference.loss(weights + step, signals, chosen, weight) - reference.loss(weights - step, signals, chosen, weight))
+            (
+                reference.loss(weights + step, signals, chosen, weight)
+                - reference.loss(weights - step, signals, chosen, weight)
+            )
             / 2e-6
             for step in steps
         ]
         np.testing.assert_allclose(reference.slopes(weights, signals, chosen, weight), numeric, rtol=1e-6, atol=1e-8)
+
+
+def parameters(engine: Engine, folder: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The network's values and Adagrad sums."""
+    parts = parts_of(saved(engine, folder))
+    return parts["ranker.network"].values.astype(float), parts["ranker.net_sums"].values.astype(float)
+
+
+def test_the_network_is_that_of_the_reference(tmp_path: Path) -> None:
+    """Outputs for any state, and each step. As above, all items are candidates."""
+    rng = np.random.default_rng(1)
+    engine = Engine(**{**SMALL, "dim": 20, "ranker": "mlp", "history": 2})
+    items = list(range(30))
+    engine.set_items(items, rng.normal(0, 0.3, (30, 20)))
+    learned = 0
+    for number in range(300):
+        user, item = int(rng.integers(0, 6)), int(rng.integers(30))
+        if number % 5 == 0:
+            engine.learn_one(99, 0, weight=0.0, timestamp=number * 30.0)
+            continue
+        features = table(engine, user, items).astype(float)
+        goes_on = bool(features[:, 9].any())
+        if not (features[:, 9:].any() and reference.is_due(3, number, goes_on)):
+            engine.learn_one(user, item)
+            continue
+        weights = np.array(list(engine.ranker_weights().values()))[:, int(not goes_on)]
+        values, sums = parameters(engine, tmp_path)
+        mine = network.Network(values)
+        x, rows = engine.user_vector(user).astype(float), engine.item_vector(items).astype(float)
+        z = network.inputs(features, x, rows, goes_on)
+        scores = features @ weights + mine.output(z)
+        ranking = engine.rank(user, items)
+        np.testing.assert_allclose(ranking.scores, scores[ranking.ids.astype(int)], rtol=1e-4, atol=1e-4)
+        slopes = np.exp(scores - scores.max())
+        slopes /= slopes.sum()
+        slopes[item] -= 1
+        expected = network.stepped(values, sums, mine.gradient(z, slopes))
+        engine.learn_one(user, item)
+        after = parameters(engine, tmp_path)[0]
+        # Where a gradient cancels to nearly nothing, the first step of Adagrad may go either way.
+        close = np.isclose(after, expected, rtol=1e-3, atol=1e-4)
+        assert close.mean() > 0.995
+        assert np.abs(after - values).max() <= 0.0201
+        learned += 1
+    assert learned > 15
+    assert np.abs(parameters(engine, tmp_path)[0][-64:]).max() > 0
+
+
+def test_gradients_of_the_network_are_numeric_ones() -> None:
+    rng = np.random.default_rng(3)
+    values, z, slopes = rng.normal(0, 1, 64 * 6), rng.normal(0, 1, (7, 5)), rng.normal(0, 1, 7)
+    analytic = network.Network(values).gradient(z, slopes)
+    for place in rng.choice(len(values), 60, replace=False):
+        step = np.zeros(len(values))
+        step[place] = 1e-6
+        high, low = (network.Network(values + sign * step).output(z) @ slopes for sign in (1, -1))
+        assert (high - low) / 2e-6 == pytest.approx(analytic[place], rel=1e-5, abs=1e-7)
 
 
 def test_names_are_those_of_the_reference() -> None:
@@ -139,9 +206,10 @@ def test_names_are_those_of_the_reference() -> None:
 # ---- what it leaves alone
 
 
-def test_it_starts_as_the_embedding() -> None:
+@pytest.mark.parametrize("ranker", ["linear", "mlp"])
+def test_it_starts_as_the_embedding(ranker: Any) -> None:
     rng = np.random.default_rng(0)
-    ranked, plain = (Engine(dim=8, seed=1, ranker=ranker) for ranker in ("linear", None))
+    ranked, plain = (Engine(dim=8, seed=1, ranker=each) for each in (ranker, None))
     for engine in (ranked, plain):
         engine.set_items(range(300), rng.normal(0, 1, (300, 8)))
         rng = np.random.default_rng(0)
@@ -167,9 +235,11 @@ def test_what_the_embedding_learns_does_not_depend_on_it() -> None:
 
 def test_nobody_gets_what_is_popular() -> None:
     ranked, plain = shop(), shop(ranker=None)
-    for query in ({"user": 999}, {"history": [9999]}, {"history": []}):
-        assert ranked.recommend(**query).ids.tolist() == plain.recommend(**query).ids.tolist()  # type: ignore[arg-type]
-        np.testing.assert_array_equal(ranked.recommend(**query).scores, plain.recommend(**query).scores)  # type: ignore[arg-type]
+    queries: list[dict[str, Any]] = [{"user": 999}, {"history": [9999]}, {"history": []}]
+    for query in queries:
+        found, expected = ranked.recommend(**query), plain.recommend(**query)
+        assert found.ids.tolist() == expected.ids.tolist()
+        np.testing.assert_array_equal(found.scores, expected.scores)
 
 
 # ---- candidates
@@ -194,15 +264,16 @@ def test_filters_hold_for_all_candidates(share: float) -> None:
             engine.recommend(user, k=1000, exclude_seen=True).ids.tolist()
         )
         among = [*rng.choice(live, 200).tolist(), 0, 7, 5000]  # some of them removed or never there
-        for options, allowed in (
+        asked: list[tuple[dict[str, Any], set[int]]] = [
             ({"filter": chosen}, matching),
             ({"filter": chosen, "exclude": excluded}, matching - set(excluded)),
             ({"filter": chosen, "exclude_seen": True}, matching - seen),
             ({"filter": chosen, "among": among}, matching & set(among)),
             ({"among": among, "exclude": excluded}, set(live.tolist()) & set(among) - set(excluded)),
-        ):
+        ]
+        for options, allowed in asked:
             for k in (1, 10, 1000):
-                ranking = engine.recommend(user, k=k, **options)  # type: ignore[arg-type]
+                ranking = engine.recommend(user, k=k, **options)
                 ids = ranking.ids.tolist()
                 assert len(ids) == len(set(ids)) == min(k, len(allowed))
                 assert set(ids) <= allowed
@@ -240,9 +311,10 @@ def test_plan_counts_candidates() -> None:
     assert engine.plan(3, among=[1, 2, 3])["candidates"]["retrieved"] == 3
 
 
+@pytest.mark.parametrize("ranker", ["linear", "mlp"])
 @pytest.mark.parametrize("options", [{}, {"exclude_seen": True}, {"among": list(range(50))}, {"exclude": [1, 2, 3]}])
-def test_a_batch_is_what_its_queries_are(options: dict[str, Any]) -> None:
-    engine = shop(item_features=["price"])
+def test_a_batch_is_what_its_queries_are(options: dict[str, Any], ranker: Any) -> None:
+    engine = shop(item_features=["price"], ranker=ranker)
     engine.set_items(range(120, 5000), np.random.default_rng(0).normal(0, 0.3, (4880, 8)))  # cells
     engine.set_item_features(range(100), np.linspace(0, 1, 100))
     users = [*range(30), 999]
@@ -250,8 +322,9 @@ def test_a_batch_is_what_its_queries_are(options: dict[str, Any]) -> None:
         batch = engine.recommend(users, k=12, context=context, **options)
         for place, user in enumerate(users):
             single = engine.recommend(user, k=12, context=context, **options)
-            assert batch.ids[place][: batch.counts[place]].tolist() == single.ids.tolist()
-            np.testing.assert_array_equal(batch.scores[place][: batch.counts[place]], single.scores)
+            count = np.asarray(batch.counts)[place]
+            assert batch.ids[place][:count].tolist() == single.ids.tolist()
+            np.testing.assert_array_equal(batch.scores[place][:count], single.scores)
 
 
 def test_a_session_is_ranked_as_a_user_with_that_session() -> None:
@@ -272,9 +345,10 @@ def test_a_session_is_ranked_as_a_user_with_that_session() -> None:
 def test_it_ranks_better_than_the_embedding_alone() -> None:
     """Items are bought in pairs, one after the other, which co-occurrence sees at once."""
     hits = {}
-    for ranker in ("linear", None):
+    rankers: list[Any] = ["linear", "mlp", None]
+    for ranker in rankers:
         rng = np.random.default_rng(3)
-        engine = Engine(dim=8, seed=0, ranker=ranker, neighbors=64)  # type: ignore[arg-type]
+        engine = Engine(dim=8, seed=0, ranker=ranker, neighbors=64)
         found = 0
         for step in range(6000):
             user, pair, time = int(rng.integers(200)), int(rng.integers(400)), step * 5.0
@@ -284,6 +358,7 @@ def test_it_ranks_better_than_the_embedding_alone() -> None:
             engine.learn_one(user, 2 * pair + 1, timestamp=time)
         hits[ranker] = found / 3000
     assert hits["linear"] > max(0.8, hits[None])
+    assert hits["mlp"] > hits["linear"] - 0.02
 
 
 # ---- determinism, files, removal
@@ -294,12 +369,13 @@ def state(engine: Engine) -> list[Any]:
     return [engine._core.ranker_weights().tobytes(), rankings.ids.tolist(), rankings.scores.tobytes()]
 
 
-def test_learn_many_is_learn_one_in_a_loop() -> None:
+@pytest.mark.parametrize("ranker", ["linear", "mlp"])
+def test_learn_many_is_learn_one_in_a_loop(ranker: Any) -> None:
     rng = np.random.default_rng(7)
     users, items = rng.integers(0, 25, 2500), rng.integers(0, 90, 2500)
     values = rng.choice([1.0, -1.0], 2500, p=[0.95, 0.05])
     times = np.cumsum(rng.exponential(20.0, 2500))
-    batch, single, again = (Engine(**SMALL) for _ in range(3))
+    batch, single, again = (Engine(**SMALL, ranker=ranker) for _ in range(3))
     batch.learn_many(users, items, values, times)
     for columns in zip(users.tolist(), items.tolist(), values.tolist(), times.tolist(), strict=True):
         single.learn_one(*columns[:3], timestamp=columns[3])
@@ -311,7 +387,7 @@ def test_learn_many_is_learn_one_in_a_loop() -> None:
 
 
 def test_large_catalogues_are_learned_from_in_part() -> None:
-    """Beyond 8,192 rows a lesson draws its candidates; the same twice."""
+    """Beyond 2,048 rows a lesson draws its candidates; the same twice."""
     rng = np.random.default_rng(0)
     engines = [Engine(dim=4, negatives=4, seed=1), Engine(dim=4, negatives=4, seed=1)]
     rows, users = rng.normal(0, 0.3, (9000, 4)), rng.integers(0, 50, 1500)
@@ -323,14 +399,15 @@ def test_large_catalogues_are_learned_from_in_part() -> None:
     assert engines[0].ranker_weights()["popularity_all"] != (0.0, 0.0)
 
 
-def test_it_goes_through_a_file(tmp_path: Path) -> None:
-    engine = shop(item_features=["price", "größe"])
+@pytest.mark.parametrize("ranker", ["linear", "mlp"])
+def test_it_goes_through_a_file(ranker: Any, tmp_path: Path) -> None:
+    engine = shop(item_features=["price", "größe"], ranker=ranker)
     engine.set_item_features(range(40), np.random.default_rng(0).normal(0, 1, (40, 2)))
     engine.remove_items([3, 50, 51])
     file = saved(engine, tmp_path)
     loaded = Engine.load(tmp_path / "state")
     assert loaded.settings == engine.settings
-    assert loaded.settings["ranker"] == "linear"
+    assert loaded.settings["ranker"] == ranker
     assert loaded.settings["item_features"] == ("price", "größe")
     rng = np.random.default_rng(9)
     users, items = rng.integers(0, 30, 800), rng.integers(0, 130, 800)
@@ -345,14 +422,16 @@ def test_it_goes_through_a_file(tmp_path: Path) -> None:
 def test_a_file_from_before_there_were_rankers(tmp_path: Path) -> None:
     """That is what an engine without one writes."""
     plain = shop(ranker=None)
-    assert not [name for name in parts_of(saved(plain, tmp_path)) if name.startswith("ranker") or name.endswith("times")]
+    assert not [
+        name for name in parts_of(saved(plain, tmp_path)) if name.startswith("ranker") or name.endswith("times")
+    ]
     loaded = Engine.load(tmp_path / "state")
     assert loaded.settings["ranker"] is None
     assert loaded.recommend(1).ids.tolist() == plain.recommend(1).ids.tolist()
 
 
 def test_wrong_contents_are_refused(tmp_path: Path) -> None:
-    engine = Engine(**SMALL, item_features=["a", "b"])
+    engine = Engine(**SMALL, item_features=["a", "b"], ranker="mlp")
     engine.learn_many([1, 2, 1], [10, 11, 12])
     engine.remove_items([11])
     good = saved(engine, tmp_path)
@@ -361,6 +440,8 @@ def test_wrong_contents_are_refused(tmp_path: Path) -> None:
         *(("ranker", 0, kind) for kind in (0, 7, 2**40)),
         *(("ranker.weights", position, value) for position in (0, 33) for value in (nan, inf, 65.0)),
         *(("ranker.sums", 3, value) for value in (nan, inf, -1.0)),
+        *(("ranker.network", 70, value) for value in (nan, inf, -16.5)),
+        *(("ranker.net_sums", 70, value) for value in (nan, inf, -1.0)),
         *(("ranker.trends", 5, value) for value in (nan, inf)),
         *(("ranker.popular", 0, entry) for entry in (2, 99, 2**32 - 1)),
         *(("ranker.features", 1, value) for value in (nan, inf, 2e15)),
@@ -404,7 +485,7 @@ def test_what_is_removed_leaves_no_trace() -> None:
 # ---- explanations
 
 
-@pytest.mark.parametrize("options", [{}, {"ranker": None}, {"item_features": ["price"]}])
+@pytest.mark.parametrize("options", [{}, {"ranker": None}, {"item_features": ["price"]}, {"ranker": "mlp"}])
 def test_explanations_add_up(options: dict[str, Any]) -> None:
     engine = shop(**options)
     if "item_features" in options:
@@ -477,7 +558,7 @@ def test_context_counts_for_one_request() -> None:
 @pytest.mark.parametrize(
     ("options", "shown"),
     [
-        ({"ranker": "lineár"}, "ranker must be one of 'none' 'linear'.*'lineár'"),
+        ({"ranker": "lineár"}, "ranker must be one of 'none' 'linear' 'mlp', not 'lineár'"),
         ({"ranker": "linear", "objective": "squared"}, "ranker must be None for objective 'squared', not 'linear'"),
         ({"ranker": "linear", "objective": "logistic"}, "ranker must be None for objective 'logistic', not 'linear'"),
         ({"ranker": None, "item_features": ["a"]}, "item_features must be empty without a ranker, not a"),
@@ -533,7 +614,7 @@ def test_wrong_features_and_contexts_are_refused() -> None:
         engine.recommend(1, context={"c": 1.0})
     plain = shop(100, ranker=None)
     for call in (lambda: plain.ranker_features(1, items), lambda: plain.set_item_features(items, [1.0, 2.0])):
-        with pytest.raises(ValueError, match="ranker|item_features"):
+        with pytest.raises(ValueError, match=r"ranker|item_features"):
             call()
     with pytest.raises(ValueError, match="'a'"):
         plain.recommend(1, context={"a": 1.0})
@@ -541,9 +622,10 @@ def test_wrong_features_and_contexts_are_refused() -> None:
         engine.ranker_features(1, [4711])
 
 
-def test_rows_as_large_as_they_may_be() -> None:
+@pytest.mark.parametrize("ranker", ["linear", "mlp"])
+def test_rows_as_large_as_they_may_be(ranker: Any) -> None:
     """Inner products that overflow order nothing, and teach nothing that is not finite."""
-    engine = Engine(**SMALL)
+    engine = Engine(**SMALL, ranker=ranker)
     engine.set_items(range(30), np.where(np.arange(30)[:, None] % 3 == 0, 1e15, -1e15) * np.ones((30, 4)))
     engine.set_users(range(5), np.full((5, 4), 1e15))
     engine.learn_many(np.arange(3000) % 5, np.arange(3000) % 7, timestamps=np.arange(3000) * 40.0)

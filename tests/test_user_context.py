@@ -21,7 +21,9 @@ Floats = NDArray[np.float64]
 def lived_in(**options: Any) -> tuple[Engine, float]:
     """An engine whose weights have all moved, and the time of its last event."""
     rng = np.random.default_rng(4)
-    engine = Engine(**{"dim": 8, "history": HISTORY, "session_gap": GAP, "negatives": 8, "seed": 2, "ranker": None, **options})
+    engine = Engine(
+        **{"dim": 8, "history": HISTORY, "session_gap": GAP, "negatives": 8, "seed": 2, "ranker": None, **options}
+    )
     times = np.cumsum(rng.exponential(15.0, 1500))
     values = rng.choice([1.0, -1.0], 1500, p=[0.9, 0.1])
     engine.learn_many(rng.integers(0, 8, 1500), rng.integers(100, 130, 1500), values, times)

@@ -179,14 +179,16 @@ py::tuple recommend(Engine& engine, py::handle user, py::ssize_t k, bool exclude
 }
 
 py::tuple recommend_history(Engine& engine, py::handle history, py::ssize_t k, bool exclude_seen, py::handle exclude,
-                            py::handle among, py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context) {
+                            py::handle among, py::handle filter, const RetrievalChoice& retrieval,
+                            std::vector<float> context) {
   const IdColumn items(history, "item");
   const Options options(k, exclude_seen, exclude, among, filter, retrieval, std::move(context));
   return to_ranking(released([&] { return engine.recommend_history(items.span(), options.value()); }));
 }
 
 py::tuple recommend_many(Engine& engine, py::handle users, py::ssize_t k, bool exclude_seen, py::handle exclude,
-                         py::handle among, py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context) {
+                         py::handle among, py::handle filter, const RetrievalChoice& retrieval,
+                         std::vector<float> context) {
   const IdColumn ids(users, "user");
   const Options options(k, exclude_seen, exclude, among, filter, retrieval, std::move(context));
   const Rankings rankings = released([&] { return engine.recommend_many(ids.span(), options.value()); });

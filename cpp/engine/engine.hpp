@@ -129,9 +129,9 @@ class Engine {
   Rankings recommend_history(const IdSpan& history, const QueryOptions& options);
   Rankings recommend_many(const IdSpan& users, const QueryOptions& options);
   std::vector<float> score(const Id& user, const IdSpan& items);
-  Rankings rank(const Id& user, const IdSpan& items, std::span<const float> context);
-  // The signals of items as the ranker has them for a user: size x num_signals. Throws std::invalid_argument if there is
-  // no ranker.
+  Rankings rank(const Id& user, const IdSpan& items, std::span<const float> context = {});
+  // The signals of items as the ranker has them for a user: size x num_signals. Throws std::invalid_argument if there
+  // is no ranker.
   std::vector<float> ranker_signals(const Id& user, const IdSpan& items);
   Explanation explain(const Id& user, const Id& item);  // engine_explain.cpp
   std::vector<float> predict(const Id& user, const IdSpan& items);

@@ -68,7 +68,8 @@ Explanation Engine::explain(const Id& user, const Id& item) {
       explanation.parts.push_back({ranker_.signal_name(s), of_last ? query.last_item() : kNoRow, value, weight,
                                    double{value} * double{weight}});
     }
-    if (ranker_.network) explanation.parts.push_back({"network", kNoRow, query.network(0), 1, double{query.network(0)}});
+    if (ranker_.network)
+      explanation.parts.push_back({"network", kNoRow, query.network(0), 1, double{query.network(0)}});
   }
   // Ids while the pin is held.
   explanation.items.kind = model_.items.ids.kind();

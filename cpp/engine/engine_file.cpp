@@ -77,16 +77,16 @@ void load_neighbor_settings(const SnapshotReader& file, Settings& settings) {
 
 // A file without any of the sections was written before there were rankers, or by an engine that has none.
 RankerKind load_ranker_kind(const SnapshotReader& file) {
-  const auto sections = {"ranker", "ranker.weights", "ranker.sums", "ranker.trends", "ranker.popular", "history.times",
-                         "ranker.names", "ranker.offsets", "ranker.features",
-                         "ranker.network", "ranker.net_sums"};
+  const auto sections = {"ranker",          "ranker.weights", "ranker.sums",    "ranker.trends",
+                         "ranker.popular",  "history.times",  "ranker.names",   "ranker.offsets",
+                         "ranker.features", "ranker.network", "ranker.net_sums"};
   if (std::none_of(sections.begin(), sections.end(), [&file](const char* name) { return file.has(name); })) {
     return RankerKind::kNone;
   }
   const std::uint64_t kind = read<std::uint64_t>(file, "ranker", 1)[0];
-  require(kind == static_cast<std::uint64_t>(RankerKind::kLinear) ||
-              kind == static_cast<std::uint64_t>(RankerKind::kMlp),
-          "a setting is out of range");
+  require(
+      kind == static_cast<std::uint64_t>(RankerKind::kLinear) || kind == static_cast<std::uint64_t>(RankerKind::kMlp),
+      "a setting is out of range");
   return static_cast<RankerKind>(kind);
 }
 
@@ -318,8 +318,8 @@ void load_user_state(const SnapshotReader& file, UserState& state, const std::ve
   const bool by_session = has_sessions(file);  // or all is one session
   const auto sessions = by_session ? read<std::uint32_t>(file, "history.sessions", file.array<Row>("history").size())
                                    : std::span<const std::uint32_t>();
-  const auto times = state.timed() ? read<float>(file, "history.times", file.array<Row>("history").size())
-                                   : std::span<const float>();
+  const auto times =
+      state.timed() ? read<float>(file, "history.times", file.array<Row>("history").size()) : std::span<const float>();
   std::size_t next_entry = 0;
   lists("history", [&](Row user, Row entry) {
     require(entry == 0 || is_item(entry - 1), "a history holds an unknown item");

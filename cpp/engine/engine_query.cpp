@@ -169,15 +169,16 @@ Ranker::Query Engine::ranking_for(const Asker& asker, std::span<const float> con
 }
 
 void Engine::check_ranks(std::string_view what) const {
-  if (!ranker_.on()) throw std::invalid_argument(message(what, " needs an engine with a ranker, not one with ranker=None"));
+  if (!ranker_.on())
+    throw std::invalid_argument(message(what, " needs an engine with a ranker, not one with ranker=None"));
 }
 
 void Engine::check_context(std::span<const float> context) const {
   if (context.empty()) return;
   check_ranks("context");
   if (context.size() != ranker_.features.count()) {
-    throw std::invalid_argument(
-        message("context must have a value for each of ", ranker_.features.count(), " item features, not ", context.size()));
+    throw std::invalid_argument(message("context must have a value for each of ", ranker_.features.count(),
+                                        " item features, not ", context.size()));
   }
   check_finite(context, "context");
 }
@@ -205,8 +206,7 @@ Best Engine::answer(const Asker& asker, std::size_t k, const QueryOptions& optio
 }
 
 Best Engine::merge(const Asker& asker, std::span<const Scored<float>> retrieved, std::size_t k,
-                   const QueryOptions& options, const Selection& selection, const std::vector<Row>* among,
-                   Plan& plan) {
+                   const QueryOptions& options, const Selection& selection, const std::vector<Row>* among, Plan& plan) {
   const Timer timer(plan.rank_us);
   Ranker::Query query = ranking_for(asker, options.context);
   const auto admits = [&](Row row) {
@@ -220,8 +220,8 @@ Best Engine::merge(const Asker& asker, std::span<const Scored<float>> retrieved,
   }
   const std::size_t known = rows.size();
   query.for_each_popular([&](Row row) {
-    if (!query.is_candidate(row) && std::find(rows.begin() + static_cast<std::ptrdiff_t>(chosen), rows.end(), row) ==
-                                        rows.end() && admits(row)) {
+    if (!query.is_candidate(row) &&
+        std::find(rows.begin() + static_cast<std::ptrdiff_t>(chosen), rows.end(), row) == rows.end() && admits(row)) {
       rows.push_back(row);
     }
   });

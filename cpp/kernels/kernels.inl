@@ -310,8 +310,7 @@ const Kernels kernels = {
     dot_codes,          screen,
     screen_moved,       screen_many,
     multiply,           solve_row,
-    exponentials,
-    log1p_scaled,
+    exponentials,       log1p_scaled,
 };
 
 }  // namespace RECENGINE_ISA

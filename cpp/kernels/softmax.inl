@@ -37,7 +37,7 @@ float exponentials(float* x, float scale, float shift, std::size_t n) {
 RECENGINE_INLINE vec logarithms_of(vec y) {
   const ints pattern = reinterpret_cast<ints>(y);
   const vec mantissa = reinterpret_cast<vec>((pattern & 0x007FFFFF) | 0x3F800000);  // in [1, 2)
-  const ints upper = mantissa > splat(1.41421356f);                              // -1 where true
+  const ints upper = mantissa > splat(1.41421356f);                                 // -1 where true
   const vec e = __builtin_convertvector((pattern >> 23) - 127 - upper, vec);
   const vec f = (upper ? mantissa * splat(0.5f) : mantissa) - splat(1.0f);
   vec p = splat(7.0376836292e-2f);

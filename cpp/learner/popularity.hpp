@@ -19,8 +19,8 @@
 
 namespace recengine {
 
-// A zeroed column means "no events": levels are stored as such, with zero standing for -infinity (and a level of exactly
-// zero, a single event at the origin, for the smallest positive number).
+// A zeroed column means "no events": levels are stored as such, with zero standing for -infinity (and a level of
+// exactly zero, a single event at the origin, for the smallest positive number).
 inline double decode_level(double stored) { return stored == 0 ? -std::numeric_limits<double>::infinity() : stored; }
 inline double encode_level(double level) {
   if (std::isinf(level)) return 0;

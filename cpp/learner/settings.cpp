@@ -108,7 +108,8 @@ void Settings::validate() const {
       refuse("item_features", "distinct names", message("twice '", name, "'"));
     }
   }
-  if (is_choice && negatives == 0) refuse("negatives", message("at least 1 for objective '", name_of(objective), "'"), 0);
+  if (is_choice && negatives == 0)
+    refuse("negatives", message("at least 1 for objective '", name_of(objective), "'"), 0);
   if (objective == Objective::kSquared && negatives != 0) refuse("negatives", "0 for objective 'squared'", negatives);
 }
 

@@ -47,9 +47,9 @@ struct Settings {
   std::uint32_t neighbors_window = 8;          // last items that an event is counted with
   double neighbors_half_life = 120 * 86400.0;  // seconds; infinity: never forgets
 
-  RankerKind ranker = RankerKind::kNone;       // what orders the candidates that retrieval and others found
+  RankerKind ranker = RankerKind::kNone;  // what orders the candidates that retrieval and others found
 
-  std::vector<std::string> item_features;      // names of the caller's own, for the ranker
+  std::vector<std::string> item_features;  // names of the caller's own, for the ranker
 
   bool ranks() const { return ranker != RankerKind::kNone; }
   // How many of a user's last items are remembered.

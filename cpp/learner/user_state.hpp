@@ -59,8 +59,8 @@ class UserState {
   }
 
   // For saving: visits the entries of the history, oldest first, with their times; and the way back, entry by entry. An
-  // entry's lower half is an item + 1, or 0 for one that was removed, its upper half session_of(entry). REQUIRES: writers paused, or
-  // a new engine.
+  // entry's lower half is an item + 1, or 0 for one that was removed, its upper half session_of(entry). REQUIRES:
+  // writers paused, or a new engine.
   template <class Visit>
   void for_each_entry(Row user, Visit visit) const {
     const std::uint32_t pushed = users_[user].pushed.load(std::memory_order_acquire);

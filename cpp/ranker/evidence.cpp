@@ -118,11 +118,13 @@ void Evidence::gather_neighbors(const Cooccurrence& lists, std::span<const OwnEn
   std::array<Source, kSources> sources;
   std::size_t count = 0;
   float weight = 1;
-  for (const auto& [entry, time] : entries) {
+  for (const OwnEntry& own : entries) {
+    const HistoryEntry& entry = own.entry;
     if (entry.disliked) continue;
     if (in_session_ && !entry.in_session) break;
     auto* const end = sources.data() + count;
-    auto* const same = std::find_if(sources.data(), end, [&](const Source& source) { return source.item == entry.item; });
+    auto* const same =
+        std::find_if(sources.data(), end, [&](const Source& source) { return source.item == entry.item; });
     if (same != end) {
       same->recent += weight;
     } else {

@@ -6,8 +6,8 @@
 //   after_last(j) = A_0j / (n_0 + 5)        after_recent(j) = sum_k kSourceDecay^k A_kj / (n_k + 5)
 // and the same of B for before_*. 5 events of nothing keep rare items from looking sure.
 //
-// Thread safety: an object is one thread's, its memory is kept from call to call. `gather` under any pin. Neighbours may
-// be removed items: the caller asks the item table.
+// Thread safety: an object is one thread's, its memory is kept from call to call. `gather` under any pin. Neighbours
+// may be removed items: the caller asks the item table.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
-// ItemFeatures: a caller's own numbers of each item, which are signals of the ranker like its own. Items that were given
-// none have zeros.
+// ItemFeatures: a caller's own numbers of each item, which are signals of the ranker like its own. Items that were
+// given none have zeros.
 //
 // Thread safety: all methods, from any thread; a reader may meet one feature before a change and another after it.
 #pragma once

@@ -1,8 +1,8 @@
 // PopularItems: some of the items that are chosen most, as the ranker met them among its candidates: a source of
 // candidates that costs no look at the whole catalogue.
 //
-// Thread safety: offer, for_each from any thread. Two threads that offer at once may leave an item twice, or one of two:
-// readers do not care. erase_if and restore while writers are paused.
+// Thread safety: offer, for_each from any thread. Two threads that offer at once may leave an item twice, or one of
+// two: readers do not care. erase_if and restore while writers are paused.
 #pragma once
 
 #include <array>

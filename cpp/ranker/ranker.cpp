@@ -10,7 +10,7 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kBlock = 256;                   // candidates scored at once: their signals stay in the first cache
+constexpr std::size_t kBlock = 256;  // candidates scored at once: their signals stay in the first cache
 constexpr std::size_t kPooled = 2;
 
 }  // namespace
@@ -23,7 +23,7 @@ std::vector<std::unique_ptr<Ranker::Scratch>>& Ranker::pool() {
 Ranker::Ranker(Model& model, const Settings& settings)
     : features(settings.item_features.size()),
       weights(kSignals + settings.item_features.size()),
-      model_(model), 
+      model_(model),
       settings_(settings),
       sampler_(model) {
   check_feature_names(settings.item_features);
@@ -90,9 +90,7 @@ Ranker::Query::~Query() {
 
 std::size_t Ranker::Query::num_own() const { return work_->evidence.num_own_candidates(); }
 bool Ranker::Query::is_candidate(Row row) const { return work_->evidence.is_candidate(row); }
-Row Ranker::Query::last_item() const {
-  return work_->entries.empty() ? kNoRow : work_->entries.front().entry.item;
-}
+Row Ranker::Query::last_item() const { return work_->entries.empty() ? kNoRow : work_->entries.front().entry.item; }
 bool Ranker::Query::in_session() const { return work_->evidence.in_session(); }
 
 void Ranker::Query::score(std::span<const Row> rows, float* out) {

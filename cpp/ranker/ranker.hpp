@@ -5,9 +5,9 @@
 // (linear_weights.hpp), to which the kind "mlp" adds what a small neural network makes of them (network.hpp).
 //
 // Learning: some events are first a query. Their item shall rank above the other candidates of that query: softmax over
-// them, -log(exp(s_i) / sum_j exp(s_j)), one step of Adagrad. Which events is a function of the seed, the event's number
-// and whether its session has begun before: of those that open one, more. Where the item is not among the candidates
-// nothing is learned.
+// them, -log(exp(s_i) / sum_j exp(s_j)), one step of Adagrad. Which events is a function of the seed, the event's
+// number and whether its session has begun before: of those that open one, more. Where the item is not among the
+// candidates nothing is learned.
 //
 // Thread safety: every method from any thread; queries under any pin, `learn` and `count` under a writer's.
 #pragma once
@@ -96,8 +96,8 @@ class Ranker {
 // handler that asks for a ranking in the middle of another finds none, or some that nobody uses.
 class Ranker::Query {
  public:
-  // Of a user, or of a session that goes on, newest last. `context` is added to the weights of the item features; empty:
-  // nothing is.
+  // Of a user, or of a session that goes on, newest last. `context` is added to the weights of the item features;
+  // empty: nothing is.
   Query(const Ranker& ranker, const QueryVector& query, Row user, double now, std::span<const float> context);
   Query(const Ranker& ranker, const QueryVector& query, std::span<const Row> session, double now,
         std::span<const float> context);
@@ -110,7 +110,7 @@ class Ranker::Query {
   const std::vector<Row>& choose(Admits admits) {
     return work_->evidence.choose(admits);
   }
-  std::size_t num_own() const;         // of them
+  std::size_t num_own() const;       // of them
   bool is_candidate(Row row) const;  // one of them
   template <class Visit>
   void for_each_popular(Visit visit) const {

@@ -15,10 +15,10 @@ namespace {
 
 constexpr std::uint64_t kDueStream = 0x72616E6Bu;     // "rank": not what draws negatives
 constexpr std::uint64_t kSampleStream = 0x73616D70u;  // "samp"
-constexpr std::uint64_t kOpeningEvery = 4;            // one in so many of the events that open a session is learned from,
-constexpr std::uint64_t kOtherEvery = 32;             // and of the others. A multiple of the former.
-constexpr Row kScanned = 2048;                        // rows: of more, not all are looked at for one lesson
-constexpr std::size_t kDrawn = 512;                   // but so many
+constexpr std::uint64_t kOpeningEvery = 4;  // one in so many of the events that open a session is learned from,
+constexpr std::uint64_t kOtherEvery = 32;   // and of the others. A multiple of the former.
+constexpr Row kScanned = 2048;              // rows: of more, not all are looked at for one lesson
+constexpr std::size_t kDrawn = 512;         // but so many
 
 }  // namespace
 
@@ -96,7 +96,8 @@ void Ranker::learn(const Event& event) {
   // Softmax: slopes are the probabilities, less one for the event's item.
   const Kernels& kernels = active_kernels();
   const std::size_t count = work.rows.size();
-  const float highest = *std::max_element(work.scores.begin(), work.scores.begin() + static_cast<std::ptrdiff_t>(count));
+  const float highest =
+      *std::max_element(work.scores.begin(), work.scores.begin() + static_cast<std::ptrdiff_t>(count));
   work.slopes.assign(work.scores.begin(), work.scores.end());
   kernels.exponentials(work.slopes.data(), 1, -highest, signals.stride());
   float total = 0;

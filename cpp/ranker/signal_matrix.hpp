@@ -26,7 +26,7 @@ class SignalMatrix {
             const Evidence& evidence, std::span<const Row> rows, double now);
 
   std::size_t size() const { return size_; }
-  std::size_t count() const { return count_; }  // kSignals and the item features behind them
+  std::size_t count() const { return count_; }    // kSignals and the item features behind them
   std::size_t stride() const { return stride_; }  // size(), padded; what is beyond is finite
   const float* row(std::size_t signal) const { return values_.data() + signal * stride_; }
   float at(std::size_t signal, std::size_t candidate) const { return row(signal)[candidate]; }

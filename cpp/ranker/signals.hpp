@@ -36,9 +36,9 @@ enum Signal : std::uint32_t {
 };
 
 inline constexpr std::array<const char*, kSignals> kSignalNames{
-    "score",          "after_last",    "before_last",    "after_recent",   "before_recent",
-    "popularity_1d",  "popularity_7d", "popularity_30d", "popularity_all", "in_session",
-    "session_place",  "owned",         "owned_times",    "owned_days",     "owned_places"};
+    "score",         "after_last",    "before_last",    "after_recent",   "before_recent",
+    "popularity_1d", "popularity_7d", "popularity_30d", "popularity_all", "in_session",
+    "session_place", "owned",         "owned_times",    "owned_days",     "owned_places"};
 
 inline constexpr std::uint32_t kOwnSignals = kSignals - kInSession;
 inline constexpr std::uint32_t kNeighborSignals = kPopularity1 - kAfterLast;

@@ -32,8 +32,8 @@ class Trends {
   static constexpr std::size_t kBatch = 16;
   void add(const Row* items, const double* timestamps, std::size_t count);
 
-  // out[h][j] = log(1 + n) of row j with the decayed number n of its events at `now`. Each of `out` has room for as many
-  // floats as there are rows, rounded up to a multiple of kRowPadding, 64-byte aligned.
+  // out[h][j] = log(1 + n) of row j with the decayed number n of its events at `now`. Each of `out` has room for as
+  // many floats as there are rows, rounded up to a multiple of kRowPadding, 64-byte aligned.
   void log_counts(std::span<const Row> rows, double now, const std::array<float*, kCount>& out) const;
 
   // Logarithms to base 2 of the numbers of events at the origin; -infinity for none.

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from recengine._core import FormatError
 from recengine.engine import Engine
-from recengine.filters import Filter
 from recengine.explanation import Explanation
+from recengine.filters import Filter
 from recengine.fit import FitResult, Ials, Sgd, Softmax
 from recengine.ranking import Ranking
 from recengine.retrieval import Cells, Flat, Graph

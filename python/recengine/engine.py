@@ -90,8 +90,9 @@ class Engine:
         What orders the candidates: the embedding's best, neighbours of the user's last items, the user's own items and
         popular ones (docs/ranker.md). ``"linear"``: by a weighted sum of their signals (`ranker_weights`), learned
         online. ``"mlp"``: that sum and what a small neural network adds, with 64 hidden units over the signals and
-        products of the user's vector and the item's row. None: the inner product alone, nothing but retrieval. ``"auto"``: "linear" for a softmax with a history
-        and learned users, else None. A ranker takes 512 bytes more a user and 32 an item.
+        products of the user's vector and the item's row. None: the inner product alone, nothing but retrieval.
+        ``"auto"``: "linear" for a softmax with a history and learned users, else None. A ranker takes 512 bytes more a
+        user and 32 an item.
     item_features
         Names of numbers that you know of your items, at most 16: further signals for the ranker, whose weights are
         learned like those of its own. `set_item_features` gives them values; best of order 1, so that they are learned
@@ -553,9 +554,10 @@ class Engine:
     def explain(self, user: Id, item: Id) -> Explanation:
         """Why `rank` and `recommend` score an item as they do: the parts that add up to the score.
 
-        The embedding's score falls into the user's row, each item of the history, the bias and the offset; with a ranker
-        all of them times its weight, and each other signal times its own. (A vector that is solved, ``user_model="als"``,
-        is one part.) An unknown user sees the popularity ranking.
+        The embedding's score falls into the user's row, each item of the history, the bias and the offset; with a
+        ranker all of them times its weight, and each other signal times its own, and with ``ranker="mlp"`` what the
+        network adds. (A vector that is solved, ``user_model="als"``, is one part.) An unknown user sees the popularity
+        ranking.
 
         Raises KeyError for an unknown item.
 

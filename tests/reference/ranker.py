@@ -76,7 +76,7 @@ class Signals:
             events = sum(2 ** (-(now - time) / self.lists.half_life) for other, time in self.events if other == source)
             last = 1.0 if source == chosen[0] else 0.0
             sums += np.array([last * after, last * before, weight * after, weight * before]) / (events + 5)
-        return np.log1p(sums / 0.003).tolist()
+        return [math.log1p(total / 0.003) for total in sums.tolist()]
 
     def personal(self, entries: list[Any], item: int, session: int, now: float) -> list[float]:
         places = [place for place, (own, *_) in enumerate(entries) if own == item]
