@@ -48,6 +48,15 @@ class Explanation:
         scores of order 1).
     parts
         `Part`, in the order in which they are added up; a history from its newest item.
+
+    Examples
+    --------
+    >>> import recengine
+    >>> engine = recengine.Engine.from_factors(["ann"], [[1.0, 0.0]], ["tea"], [[0.5, 1.0]], item_bias=[0.25])
+    >>> for part in engine.explain("ann", "tea").parts:
+    ...     print(part.name, part.contribution)
+    user 0.5
+    bias 0.25
     """
 
     user: Any
