@@ -2,7 +2,8 @@
 
     pip install ".[bench]"
     python bench/ann_curves.py --out docs/ann_curves.png --data DIR             # 41k rows, and a drift run
-    python bench/ann_curves.py --out docs/ann_curves.png --data DIR --million   # and a million: half an hour
+    python bench/ann_curves.py --out docs/ann_curves.png --data DIR --million   # and a million: an hour on two cores
+    python bench/ann_curves.py --out docs/ann_curves.png --data DIR --million hnswlib  # with one graph there
     python bench/ann_curves.py --out /tmp/smoke.png --small                     # only checks that it all runs
 
 DIR holds gowalla_train.parquet; without it the factors are made. One thread asks, one query a call, and all the points
@@ -16,7 +17,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from bench.turns import take_turns
 from recengine import Cells, Engine, Flat, Graph
 
 GRAPHS: tuple[peers.GraphName, ...] = ("hnswlib", "usearch", "faiss HNSW")
-CAPS = (1, 2, 4, 8, 16, 32, 64, 128)
+CAPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 EFS = (20, 50, 100, 200, 400, 800)
 
 
@@ -58,16 +59,16 @@ def ways_of(engine: Engine) -> Iterator[tuple[str, str, Any]]:
         yield "recengine graph", str(ef), Graph(ef=ef)
 
 
-def indexes(catalogues: Catalogues, which: Catalogue) -> Iterator[peers.Peer]:
+def indexes(catalogues: Catalogues, which: Catalogue, graphs: Sequence[peers.GraphName]) -> Iterator[peers.Peer]:
     items = catalogues.factors(which).items
     exact = catalogues.flat(which)
     yield peers.Peer("faiss flat", lambda q, k: exact.search(q, k)[1], lambda _: None, (0,))
     yield peers.ivf(items, min(len(items) // 40, 256 if which[1] == "gowalla" else 1_024))
-    for name in GRAPHS:
+    for name in graphs:
         yield catalogues.graph(name, which)
 
 
-def curves(catalogues: Catalogues, which: Catalogue, rounds: int) -> Iterator[Point]:
+def curves(catalogues: Catalogues, which: Catalogue, graphs: Sequence[peers.GraphName], rounds: int) -> Iterator[Point]:
     """All points of one catalogue: recall over 100 queries, times over the same queries in every round."""
     engine, k, truth = catalogues.engine(which), K[which[1]], catalogues.truth(which)
     queries = catalogues.queries(which, 100)
@@ -82,7 +83,7 @@ def curves(catalogues: Catalogues, which: Catalogue, rounds: int) -> Iterator[Po
 
         recalls[way, effort] = truth.recall(padded([ask(query).ids for query in queries], k))
         sides[way, effort] = each(ask, [(query,) for query in queries])
-    for peer in indexes(catalogues, which):
+    for peer in indexes(catalogues, which, graphs):
         for number in peer.efforts:
 
             def run(peer: peers.Peer = peer, number: int = number) -> Any:
@@ -141,7 +142,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Curves of recall against time.")
     parser.add_argument("--out", type=Path, required=True, help="the picture; its name is also that of the tables")
     parser.add_argument("--data", type=Path, help="folder of gowalla_train.parquet; without it the factors are made")
-    parser.add_argument("--million", action="store_true", help="also a million rows, which take long to index")
+    parser.add_argument(
+        "--million",
+        nargs="*",
+        choices=GRAPHS,
+        metavar="GRAPH",
+        help="also a million rows, with these graphs of others (default: hnswlib, usearch, faiss HNSW)",
+    )
     parser.add_argument("--small", action="store_true", help="tiny data: only checks that it all runs")
     options = parser.parse_args()
     if options.data is not None and not (options.data / "gowalla_train.parquet").is_file():
@@ -149,11 +156,12 @@ def main() -> None:
 
     catalogues = Catalogues(options.data, options.small)
     chosen: list[Catalogue] = [("als", "gowalla"), ("bpr", "gowalla")]
-    if options.million:
+    if options.million is not None:
         chosen += [("als", "million"), ("bpr", "million")]
     points: list[Point] = []
     for which in chosen:
-        points += curves(catalogues, which, 2 if options.small else 5)
+        graphs = GRAPHS if which[1] == "gowalla" else options.million or GRAPHS
+        points += curves(catalogues, which, graphs, 2 if options.small else 5)
         print(f"{points[-1].catalogue}: done", flush=True)
     write_table(points, options.out)
     draw(points, options.out)

@@ -20,7 +20,7 @@ from recengine.retrieval import Retrieval
 
 # Exact over rows like those of ALS; over rows like those of BPR, where every bound is loose, at recall .99.
 BARS: dict[tuple[Model, bool], float] = {("als", True): 100, ("bpr", False): 20}
-CAPS = (16, 32, 64, 128, 256, 512, 1024)
+CAPS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
 def cheapest(catalogues: Catalogues, which: Catalogue, truth: Truth, recall: float) -> Any:

@@ -13,7 +13,7 @@ from bench.oracle import Found, Truth, Vectors
 from bench.side_by_side import whole
 
 BUILD_THREADS = 2
-EFFORTS = (20, 50, 100, 200, 400, 800)
+EFFORTS = (20, 50, 100, 150, 200, 300, 400, 600, 800)
 
 GraphName = Literal["hnswlib", "usearch", "faiss HNSW"]
 

@@ -136,6 +136,48 @@ def test_search_takes_the_same_ways() -> None:
         assert engine.search(vector, 10, retrieval=way).ids.tolist() == expected
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    dim=st.sampled_from([1, 8, 64, 70]),
+    storage=st.sampled_from(["fp32", "fp16"]),
+    steps=st.lists(st.sampled_from("lrsm"), max_size=5),
+)
+def test_cosines_by_codes(seed: int, dim: int, storage: str, steps: list[str]) -> None:
+    """The fp32 scan's, bit for bit, over rows of very different lengths that move and go, with and without a filter."""
+    engine = made(5_000, dim, seed, objective="bpr", learning_rate=0.5, storage=storage)
+    rng = np.random.default_rng(seed)
+    some = rng.choice(5_000, 600, replace=False)
+    lengths = 10.0 ** (rng.integers(-30, 15, (600, 1)) if storage == "fp32" else rng.integers(-9, 4, (600, 1)))
+    engine.set_items(some, rng.normal(size=(600, dim)) * lengths)
+    engine.set_items(some[:50], np.zeros((50, dim)))
+    for share in (0.9, 0.5, 0.002):
+        engine.set_filter(str(share), rng.choice(5_000, int(share * 5_000), replace=False))
+    for step in [*steps, "l", "m"]:
+        ids = np.array(list(engine.items))
+        if step == "l":
+            engine.learn_many(rng.integers(0, 50, 30), rng.choice(ids, 30))
+        elif step == "r":
+            engine.remove_items(rng.choice(ids, 100, replace=False))
+        elif step == "s":
+            engine.set_items(rng.choice(ids, 40, replace=False), rng.normal(size=(40, dim)))
+        else:
+            engine.maintain()
+        vector = rng.normal(size=dim)
+        k = int(rng.integers(0, 40))
+        for name in (None, "0.9", "0.5", "0.002"):
+            chosen = None if name is None else engine.filter(name)
+            exact = engine.search(vector, k, metric="cosine", filter=chosen, retrieval=Flat(codes=False))
+            for way in (*CERTIFIED, Cells(max_cells=1), Graph(ef=20)):
+                ranking = engine.search(vector, k, metric="cosine", filter=chosen, retrieval=way)
+                assert ranking.certified
+                assert ranking.ids.tolist() == exact.ids.tolist()
+                assert ranking.scores.tolist() == exact.scores.tolist()
+        item = int(rng.choice(np.array(list(engine.items))))
+        similar = engine.similar_items(item, k, retrieval=Flat(codes=False))
+        assert engine.similar_items(item, k).ids.tolist() == similar.ids.tolist()
+
+
 def test_the_graph_finds_most_and_follows() -> None:
     engine = made(3_000)
     hits = 0
@@ -188,6 +230,17 @@ def test_upkeep_in_the_background_builds_cells() -> None:
         done.wait(0.1)
     assert engine.stats()["cells"] > 0
     assert engine.recommend(0, 10).ids.tolist() == exact(engine, 0, 10)
+
+
+@pytest.mark.parametrize("dim", [8, 64])
+def test_upkeep_ends_where_a_few_rows_are_far_from_all_others(dim: int) -> None:
+    """Split from them, a cluster would be merged with them again, and so on."""
+    engine = made(5_000, dim)
+    rng = np.random.default_rng(0)
+    far = rng.normal(size=(600, dim)) * 10.0 ** rng.integers(-30, 15, (600, 1))
+    engine.set_items(rng.choice(5_000, 600, replace=False), far)
+    assert engine.maintain() < 100
+    assert engine.recommend(0, 20).ids.tolist() == exact(engine, 0, 20)
 
 
 def test_queries_beside_learners_and_upkeep() -> None:

@@ -234,9 +234,9 @@ py::tuple search(Engine& engine, const Vectors& vector, bool cosine, py::ssize_t
 // similar_items and similar_by_behaviour
 template <Rankings (Engine::*Find)(const Id&, const QueryOptions&)>
 py::tuple similar_items(Engine& engine, py::handle item, py::ssize_t k, py::handle exclude, py::handle among,
-                        py::handle filter) {
+                        py::handle filter, const RetrievalChoice& retrieval) {
   const Id id = to_id(item, "item");
-  const Options options(k, false, exclude, among, filter, {"flat", 0});
+  const Options options(k, false, exclude, among, filter, retrieval);
   return to_ranking(released([&] { return (engine.*Find)(id, options.value()); }));
 }
 

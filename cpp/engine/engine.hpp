@@ -219,6 +219,7 @@ class Engine {
   Row known_item(const Id& item) const;
   std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
   std::size_t capped(std::size_t k) const;
+  RetrievalOptions with_threads(RetrievalOptions options) const;
   // Whom a query is for: a user, or nobody, with a session or without.
   struct Asker {
     Row user = kNoRow;

@@ -67,6 +67,11 @@ class Timed {
 
 }  // namespace
 
+RetrievalOptions Engine::with_threads(RetrievalOptions options) const {
+  options.threads = threads();
+  return options;
+}
+
 std::size_t Engine::capped(std::size_t k) const { return std::min(k, model_.items.size()); }
 
 std::vector<Row> Engine::find_known(const IdSpan& ids) {
@@ -137,13 +142,14 @@ Best Engine::retrieve(const Asker& asker, std::size_t k, const QueryOptions& opt
   if (is_nobody(asker.user, query)) return most_popular(k, selection, resolved);
   TopK<float> top(capped(k));
   const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
+  const RetrievalOptions retrieval = with_threads(options.retrieval);
   if (query.repeated.empty()) {
-    report = retriever_.search(query.x.data(), selection, among, options.retrieval, top);
+    report = retriever_.search(query.x.data(), selection, among, retrieval, top);
     return top.take_sorted();
   }
   // The few items that have an offset are scored here, all others by the inner product alone.
   const std::vector<Row> apart = with_repeated(query, resolved.excluded);
-  report = retriever_.search(query.x.data(), {selection.seen, apart, selection.filter}, among, options.retrieval, top);
+  report = retriever_.search(query.x.data(), {selection.seen, apart, selection.filter}, among, retrieval, top);
   push_repeated(query, selection, among, top);
   return top.take_sorted();
 }
@@ -459,11 +465,8 @@ Rankings Engine::similar_items(const Id& item, const QueryOptions& options) {
   for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
   TopK<float> top(capped(options.k));
   const Selection selection = resolved.selection(nullptr);
-  if (resolved.among) {
-    scan_gather_cosine(model_.items, query.data(), *resolved.among, selection, top);
-  } else {
-    scan_cosine(model_.items, query.data(), selection, top);
-  }
+  retriever_.search_cosine(query.data(), selection, resolved.among ? &*resolved.among : nullptr, options.retrieval,
+                           top);
   Rankings rankings;
   append(rankings, top.take_sorted());
   return rankings;
@@ -503,18 +506,14 @@ Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryO
   std::copy(vector.begin(), vector.end(), query.begin());
   TopK<float> top(capped(options.k));
   const Selection selection = resolved.selection(nullptr);
+  const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
   RetrievalReport report;
   if (cosine) {
     const float norm = std::sqrt(active_kernels().square_norm(query.data(), query.size()));
     for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
-    if (resolved.among) {
-      scan_gather_cosine(model_.items, query.data(), *resolved.among, selection, top);
-    } else {
-      scan_cosine(model_.items, query.data(), selection, top);
-    }
+    report = retriever_.search_cosine(query.data(), selection, among, options.retrieval, top);
   } else {
-    report =
-        retriever_.search(query.data(), selection, resolved.among ? &*resolved.among : nullptr, options.retrieval, top);
+    report = retriever_.search(query.data(), selection, among, with_threads(options.retrieval), top);
   }
   queries_.fetch_add(1, std::memory_order_relaxed);
   Rankings rankings;

@@ -287,6 +287,17 @@ bool screen_moved(const unsigned char* blocks, std::size_t count, std::size_t n,
   return screen_adjusted(blocks, count, n, add_movement, query, hits);
 }
 
+bool screen_cosine(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
+                   const float* norms, float cosine, unsigned short* hits) {
+  const vec minus = splat(-cosine);
+  const auto subtract_norms = [norms, minus](std::size_t b, Scalars& scalars) {
+    for (std::size_t p = 0; p < kParts; ++p) {
+      scalars.biases[p] = load_row(norms + b * kBlockRows + p * kLanes) * minus;
+    }
+  };
+  return screen_adjusted(blocks, count, n, subtract_norms, query, hits);
+}
+
 // What fits the registers beside the rows: queries, and blocks.
 constexpr std::size_t kScreenTile = kBytes == 64 ? 4 : 2;
 constexpr std::size_t kBlockTile = kBytes == 64 ? 2 : 1;

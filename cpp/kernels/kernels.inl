@@ -308,9 +308,10 @@ const Kernels kernels = {
     log2_add,           learn_pairs,
     encode_row,         encode_query,
     dot_codes,          screen,
-    screen_moved,       screen_many,
-    multiply,           solve_row,
-    exponentials,       log1p_scaled,
+    screen_moved,       screen_cosine,
+    screen_many,        multiply,
+    solve_row,          exponentials,
+    log1p_scaled,
 };
 
 }  // namespace RECENGINE_ISA

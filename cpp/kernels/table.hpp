@@ -196,6 +196,11 @@ struct Kernels : RowKernels<float> {
   bool (*screen_moved)(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
                        const float* moved, float reach, unsigned short* hits);
 
+  // For cosines: bit r of hits[b] says whether dot * (scale of row r of block b * query.scale) - norms[16 * b + r] *
+  // cosine >= query.limit. Biases do not enter. The left side is as near its exact value as that of screen is.
+  bool (*screen_cosine)(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening& query,
+                        const float* norms, float cosine, unsigned short* hits);
+
   // As screen for up to 32 queries, each block being loaded but once for some of them: hits[q * count + b]. Bit q of
   // the result says whether query q has any hit.
   unsigned (*screen_many)(const unsigned char* blocks, std::size_t count, std::size_t n, const Screening* queries,

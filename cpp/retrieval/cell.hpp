@@ -21,7 +21,7 @@
 
 namespace recengine {
 
-class Cell {
+class alignas(kCacheLine) Cell {
  public:
   Cell(std::size_t rows, std::size_t stride);
   ~Cell();
@@ -32,13 +32,19 @@ class Cell {
   std::size_t size() const { return size_.load(std::memory_order_acquire); }
   std::size_t blocks() const { return (size() + kBlockRows - 1) / kBlockRows; }
   std::size_t capacity() const { return capacity_; }
-  std::size_t memory_bytes() const { return bytes_; }
+  // Of what it points to.
+  std::size_t memory_bytes() const {
+    const std::size_t blocks = capacity_ / kBlockRows;
+    return blocks * (block_bytes(stride_) + sizeof(float)) + capacity_ * (sizeof(Row) + sizeof(float));
+  }
 
   const unsigned char* block(std::size_t b) const { return blocks_ + b * block_bytes(stride_); }
   // kNoRow beyond size().
   Row row(std::size_t lane) const { return rows_[lane].load(std::memory_order_relaxed); }
   // At least the norm of every row in this block and those behind it.
   float block_norm(std::size_t b) const { return norms_[b].load(std::memory_order_relaxed); }
+  // At most the norm of each row of this block and those behind it, or 0.
+  const float* least_norms(std::size_t b) const { return least_norms_ + b * kBlockRows; }
   // At least VectorCode's of every row.
   float length() const { return length_.load(std::memory_order_relaxed); }
   float error() const { return error_.load(std::memory_order_relaxed); }
@@ -47,13 +53,12 @@ class Cell {
   // Starts to load what a scan looks at first. REQUIRES: this object is in the cache, or be patient.
   void prefetch() const {
     __builtin_prefetch(norms_);
+    __builtin_prefetch(norms_ + blocks() - 1);
     for (std::size_t line = 0; line < 4; ++line) __builtin_prefetch(blocks_ + line * kCacheLine);
   }
 
-  // The same of the rows of some blocks, which are looked at where a scan hits.
-  void prefetch_rows(std::size_t first, std::size_t count) const {
-    for (std::size_t b = first; b < first + count; ++b) __builtin_prefetch(rows_ + b * kBlockRows);
-  }
+  // The same of the rows of a block, which are looked at where a scan hits.
+  void prefetch_rows(std::size_t b) const { __builtin_prefetch(rows_ + b * kBlockRows); }
 
   // Codes a copy of the row into a lane below size(), or at its end where there is room: append.
   VectorCode write(std::size_t lane, Row row, const float* values, float bias);
@@ -64,7 +69,6 @@ class Cell {
 
   const std::size_t stride_;
   const std::size_t capacity_;
-  std::size_t bytes_;
   SequenceLock lock_;
   std::atomic<std::uint32_t> size_{0};
   std::atomic<float> length_{0};
@@ -72,7 +76,9 @@ class Cell {
   // One piece of memory.
   unsigned char* blocks_;
   std::atomic<Row>* rows_;
+  float* least_norms_;         // of each lane; shared: accessed by kernels and store_relaxed
   std::atomic<float>* norms_;  // of each block, not increasing
 };
+static_assert(sizeof(Cell) == kCacheLine);  // found by one load
 
 }  // namespace recengine

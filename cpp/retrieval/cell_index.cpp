@@ -39,6 +39,13 @@ void CellIndex::follow_many() {
   if (pending > kFew) follow();
 }
 
+void CellIndex::take_pending(std::vector<Row>& rows) const {
+  rows.clear();
+  items_.dirty.for_each_pending([&rows](Row row) { rows.push_back(row); });
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+}
+
 void CellIndex::follow_locked(std::size_t most) {
   const auto follow_row = [this](Row row) {
     // Relaxed: only the holder of the lock changes it.

@@ -69,6 +69,9 @@ class CellIndex {
   // The same by the codes of all rows, without bounds of clusters.
   SearchReport scan(const float* query, const Selection& selection, TopK<float>& top);
 
+  // The same by cosine, of a query of unit length (cell_cosine.cpp).
+  SearchReport scan_cosine(const float* query, const Selection& selection, TopK<float>& top);
+
   // Codes the pending rows, or about `most` of them, unless somebody else is at it.
   void follow(std::size_t most = kAllCells);
   // Called for each row that was coded, while it is still pending. REQUIRES: before the first row.
@@ -93,6 +96,7 @@ class CellIndex {
   const Directory* directory() const { return directory_.load(std::memory_order_acquire); }
 
   void follow_many();
+  void take_pending(std::vector<Row>& rows) const;  // sorted
   // GUARDED_BY(lock_)
   void follow_locked(std::size_t most = kAllCells);
   void code(Directory& directory, Row row);

@@ -73,11 +73,7 @@ struct CellIndex::Search {
 
   // The rows that are pending, and only then the directory (invariant 3).
   const Directory& take_pending() {
-    std::vector<Row>& pending = memory.pending;
-    pending.clear();
-    index.items_.dirty.for_each_pending([&pending](Row row) { pending.push_back(row); });
-    std::sort(pending.begin(), pending.end());
-    pending.erase(std::unique(pending.begin(), pending.end()), pending.end());
+    index.take_pending(memory.pending);
     return *index.directory();
   }
 
@@ -145,7 +141,6 @@ struct CellIndex::Search {
       count = blocks_from(cell, first, blocks, most_bias);
       if (count == 0) return;
       const std::uint32_t start = cell.lock().begin_read();
-      cell.prefetch_rows(first, count);
       std::array<unsigned short, kGroup> hits;
       bool any =
           active_kernels().screen(cell.block(first), count, index.items_.stride(), screening(cell, first), hits.data());
@@ -159,6 +154,9 @@ struct CellIndex::Search {
   }
 
   void take_hits(const Cell& cell, std::size_t first, std::span<const unsigned short> hits) {
+    for (std::size_t b = 0; b < hits.size(); ++b) {
+      if (hits[b] != 0) cell.prefetch_rows(first + b);
+    }
     for (std::size_t b = 0; b < hits.size(); ++b) {
       for (unsigned left = hits[b]; left != 0; left &= left - 1) {
         const Row row = cell.row((first + b) * kBlockRows + static_cast<std::size_t>(std::countr_zero(left)));
@@ -379,7 +377,6 @@ struct CellIndex::SearchTile {
       const CodedQuery& coded = search.memory.coded;
       screenings[size++] = {coded.codes.data(), coded.code.scale, all.offsets[q], all.limits[q]};
     }
-    cell.prefetch_rows(first, count);
     unsigned any = active_kernels().screen_many(cell.block(first), count, directory.centres().stride, screenings.data(),
                                                 size, hits.data());
     if (!cell.lock().unchanged(start)) {  // written while we looked: none of it counts

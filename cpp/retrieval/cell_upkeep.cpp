@@ -33,6 +33,9 @@ std::size_t clusters_for(std::size_t rows) {
   return std::max<std::size_t>(2, std::min(rows / kRowsPerCluster, by_root));
 }
 
+// Whether a cluster of this size is not worth its centre.
+bool is_small(std::size_t size, std::size_t mean) { return size * 2 * kUneven < mean; }
+
 // Private copies of rows as they are now.
 AlignedFloats copies(const EmbeddingTable& items, std::span<const Row> rows) {
   AlignedFloats vectors(rows.size() * items.stride());
@@ -229,7 +232,7 @@ std::optional<CellIndex::Worn> CellIndex::find_worn() {
   std::vector<std::pair<double, std::size_t>> candidates;
   for (std::size_t j = 0; j < now.num_centres(); ++j) {
     const std::size_t size = now.cell(j)->size();
-    const bool small = size * 2 * kUneven < worn.mean;
+    const bool small = is_small(size, worn.mean);
     const double share = static_cast<double>(worn_[j]) / static_cast<double>(size + 1);
     if (small || share > kWornShare) candidates.emplace_back(small ? -INFINITY : -share, j);
   }
@@ -267,7 +270,7 @@ bool CellIndex::refine(std::atomic<bool>& stop) {
   std::vector<bool> anew;
   for (std::size_t j = 0; j < now.num_centres(); ++j) {
     const bool is_worn = std::binary_search(worn->clusters.begin(), worn->clusters.end(), j);
-    if (is_worn && now.cell(j)->size() * 2 * kUneven < worn->mean) continue;
+    if (is_worn && is_small(now.cell(j)->size(), worn->mean)) continue;
     centres->push(now.centres().row(j));
     kept.push_back(j);
     anew.push_back(is_worn);
@@ -296,6 +299,9 @@ bool CellIndex::refine(std::atomic<bool>& stop) {
     const Centres halves = k_means(vectors, stride, 2, members[j].size(), 1, stop);
     std::vector<std::uint32_t> half(members[j].size());
     nearest_centres(halves, vectors.data(), half.size(), half.data());
+    // Around a few rows far from all others there is no half to be had: it would be merged again, and so on.
+    const auto first = static_cast<std::size_t>(std::count(half.begin(), half.end(), 0u));
+    if (is_small(std::min(first, half.size() - first), worn->mean)) continue;
     const std::vector<Row> whole = std::exchange(members[j], {});
     centres->replace(j, halves.row(0));
     centres->push(halves.row(1));

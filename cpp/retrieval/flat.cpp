@@ -65,6 +65,28 @@ void for_each_matching(const EmbeddingTable& items, const Filter& filter, Few fe
 
 float cosine(float dot, float square_norm) { return square_norm > 0 ? dot / std::sqrt(square_norm) : 0.0f; }
 
+// score(row, dot) of the live rows among these.
+template <class Score>
+void gather(const EmbeddingTable& items, const float* query, std::span<const Row> rows, const Selection& selection,
+            TopK<float>& top, Score score) {
+  constexpr std::size_t kTogether = 16;
+  std::array<Row, kTogether> live;
+  std::array<float, kTogether> dots;
+  for (std::size_t next = 0, ahead = 0; next < rows.size();) {
+    std::size_t size = 0;
+    for (; next < rows.size() && size < kTogether; ++next) {
+      // The rows after the next ones are asked for meanwhile.
+      for (; ahead < std::min(rows.size(), next + kTogether); ++ahead) items.rows.prefetch(rows[ahead]);
+      if (items.is_live(rows[next])) live[size++] = rows[next];
+    }
+    items.rows.gather_dot(query, std::span<const Row>(live.data(), size), dots.data());
+    for (std::size_t r = 0; r < size; ++r) {
+      const float value = score(live[r], dots[r]);
+      if (value >= top.threshold() && selection.admits(live[r])) top.push(value, live[r]);
+    }
+  }
+}
+
 }  // namespace
 
 void scan_flat(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top,
@@ -105,22 +127,8 @@ void scan_flat_batch(const EmbeddingTable& items, const float* queries, std::siz
 
 void scan_gather(const EmbeddingTable& items, const float* query, std::span<const Row> rows, const Selection& selection,
                  TopK<float>& top) {
-  constexpr std::size_t kTogether = 16;
-  std::array<Row, kTogether> live;
-  std::array<float, kTogether> scores;
-  for (std::size_t next = 0, ahead = 0; next < rows.size();) {
-    std::size_t size = 0;
-    for (; next < rows.size() && size < kTogether; ++next) {
-      // The rows after the next ones are asked for meanwhile.
-      for (; ahead < std::min(rows.size(), next + kTogether); ++ahead) items.rows.prefetch(rows[ahead]);
-      if (items.is_live(rows[next])) live[size++] = rows[next];
-    }
-    items.rows.gather_dot(query, std::span<const Row>(live.data(), size), scores.data());
-    for (std::size_t r = 0; r < size; ++r) {
-      const float score = scores[r] + load_relaxed(&items.bias[live[r]]);
-      if (score >= top.threshold() && selection.admits(live[r])) top.push(score, live[r]);
-    }
-  }
+  gather(items, query, rows, selection, top,
+         [&items](Row row, float dot) { return dot + load_relaxed(&items.bias[row]); });
 }
 
 void scan_cosine(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top) {
@@ -140,10 +148,8 @@ void scan_cosine(const EmbeddingTable& items, const float* query, const Selectio
 
 void scan_gather_cosine(const EmbeddingTable& items, const float* query, std::span<const Row> rows,
                         const Selection& selection, TopK<float>& top) {
-  for (const Row row : rows) {
-    if (!items.is_live(row) || !selection.admits(row)) continue;
-    top.push(cosine(items.rows.dot(query, row), items.rows.square_norm(row)), row);
-  }
+  gather(items, query, rows, selection, top,
+         [&items](Row row, float dot) { return cosine(dot, items.rows.square_norm(row)); });
 }
 
 }  // namespace recengine

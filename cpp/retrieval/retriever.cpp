@@ -18,6 +18,7 @@ constexpr float kBelief = 0.98f;             // of a filter's slowness, after an
 constexpr std::uint64_t kSampled = 64;       // one uncertified answer in so many is compared with the exact one
 constexpr float kGatherNs = 20;              // a row that is scored by itself
 constexpr float kScanNs = 4;                 // a row of a scan in fp32
+constexpr float kCodedNs = 1;                // a row whose code is scanned
 constexpr float kCodeNs = 150;               // a row that is coded
 constexpr float kDefaultCellsNs = 50'000;    // a query by cells, before one was timed
 constexpr float kFastSteps = 1;              // rows learned in a us: coding them would take a sixth of a core
@@ -118,10 +119,33 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
       search_cells(query, selection, options.most, top, report.search);
       break;
     case Way::kGraph:
-      search_graph(query, selection, options.most, top, report.search);
+      search_graph(query, selection, options, top, report.search);
       break;
   }
   if (!report.search.certified) sample_recall(query, selection, top);
+  return report;
+}
+
+RetrievalReport Retriever::search_cosine(const float* query, const Selection& selection, const std::vector<Row>* among,
+                                         const RetrievalOptions& options, TopK<float>& top) {
+  RetrievalReport report;
+  rest_lagging();
+  const auto rows = static_cast<float>(items_.count());
+  if (among != nullptr) {
+    report.way = Way::kGather;
+    scan_gather_cosine(items_, query, *among, selection, top);
+  } else if (selection.filter != nullptr &&
+             static_cast<float>(selection.filter->count(items_)) * kGatherNs < rows * kCodedNs) {
+    report.way = Way::kGather;
+    scan_cosine(items_, query, selection, top);
+  } else if (options.way == Way::kRows || items_.count() < kSmall || is_restless()) {
+    report.way = Way::kRows;
+    scan_cosine(items_, query, selection, top);
+    report.search.scored = items_.size();
+  } else {
+    report.way = Way::kFlat;
+    report.search = cells_.scan_cosine(query, selection, top);
+  }
   return report;
 }
 
@@ -201,7 +225,7 @@ void Retriever::search_many(Way way, const float* queries, std::span<const Selec
 }
 
 // Built by whoever asks first; the others wait for it.
-Graph& Retriever::graph() {
+Graph& Retriever::graph(std::size_t threads) {
   // Acquire: the graph is complete.
   if (Graph* const built = graph_.load(std::memory_order_acquire)) return *built;
   const std::lock_guard lock(graph_mutex_);
@@ -209,7 +233,7 @@ Graph& Retriever::graph() {
     auto fresh = std::make_unique<Graph>(items_, GraphOptions{});
     // seq_cst, as the marks: rows written from now on are marked.
     graph_wanted_.store(true);
-    fresh->build(1);
+    fresh->build(threads);
     fresh->audit();  // equal rows may have been left unreachable
     graph_storage_ = std::move(fresh);
     // Release: with all its links.
@@ -218,13 +242,13 @@ Graph& Retriever::graph() {
   return *graph_storage_;
 }
 
-void Retriever::search_graph(const float* query, const Selection& selection, std::size_t ef, TopK<float>& top,
-                             SearchReport& report) {
+void Retriever::search_graph(const float* query, const Selection& selection, const RetrievalOptions& options,
+                             TopK<float>& top, SearchReport& report) {
   report.certified = false;
-  const Graph& links = graph();
+  const Graph& links = graph(options.threads);
   if (items_.dirty.any()) cells_.follow();
   TopK<float> linked = top;
-  links.search(query, std::clamp(ef, std::max<std::size_t>(top.k(), 1), Graph::kMaxEf), selection, linked);
+  links.search(query, std::clamp(options.most, std::max<std::size_t>(top.k(), 1), Graph::kMaxEf), selection, linked);
   // Rows that were written since they were linked, each of which may also have been met.
   std::vector<Row> pending;
   graph_dirty_.for_each_pending([&pending](Row row) {

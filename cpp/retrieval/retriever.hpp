@@ -36,6 +36,7 @@ const char* name_of(Way way);
 struct RetrievalOptions {
   Way way = Way::kAuto;
   std::size_t most = CellIndex::kAllCells;  // cells: clusters visited; graph: candidates kept (ef)
+  std::size_t threads = 1;                  // that build a graph
 };
 
 struct RetrievalReport {
@@ -50,6 +51,11 @@ class Retriever {
   // The best of the selection, or of `among`, into `top`.
   RetrievalReport search(const float* query, const Selection& selection, const std::vector<Row>* among,
                          const RetrievalOptions& options, TopK<float>& top);
+
+  // The same by cosine, of a query of unit length. Certified, whatever the options ask for: by codes, or, as `rows` or
+  // where it costs less, in fp32.
+  RetrievalReport search_cosine(const float* query, const Selection& selection, const std::vector<Row>* among,
+                                const RetrievalOptions& options, TopK<float>& top);
 
   // The same for up to kBatch queries (stride floats each, one after another) where `choose` says cells
   // or flat, certified; each ranking is bit for bit that of `search`. REQUIRES: the selections have the same filter.
@@ -88,9 +94,9 @@ class Retriever {
   void search_restless(const float* query, const Selection& selection, TopK<float>& top, SearchReport& report);
   void rest_lagging();
   bool is_learned_fast();
-  Graph& graph();
+  Graph& graph(std::size_t threads);
   bool maintain_graph();
-  void search_graph(const float* query, const Selection& selection, std::size_t ef, TopK<float>& top,
+  void search_graph(const float* query, const Selection& selection, const RetrievalOptions& options, TopK<float>& top,
                     SearchReport& report);
   void sample_recall(const float* query, const Selection& selection, const TopK<float>& found);
 

@@ -639,8 +639,11 @@ class Engine:
         exclude: Any = None,
         among: Any = None,
         filter: Filter | None = None,
+        retrieval: Retrieval = "auto",
     ) -> Ranking:
-        """The k other items most like this one. The rest as in `recommend`.
+        """The k other items most like this one.
+
+        The rest as in `recommend`; cosines are exact in every way of retrieval.
 
         Parameters
         ----------
@@ -676,6 +679,7 @@ class Engine:
                 None if exclude is None else id_column(exclude),
                 None if among is None else id_column(among),
                 core_filter(self._core, filter),
+                core_retrieval(retrieval),
             )
         )
 
@@ -692,7 +696,7 @@ class Engine:
     ) -> Ranking:
         """The k best items for a query vector (dim,): ``<vector, q_i> + b_i`` ("ip"), or the cosine to ``q_i``.
 
-        The rest as in `recommend`; a cosine is always found by a scan of every row.
+        The rest as in `recommend`; cosines are exact in every way of retrieval, by a scan of all codes or rows.
 
         Raises ValueError for a vector of another shape or with NaN or infinity in it.
 

@@ -58,7 +58,8 @@ class Cells:
 class Graph:
     """A navigable graph (HNSW, Malkov and Yashunin 2018) over the live rows. Not exact: `certified` is False.
 
-    The graph is built when it is first asked for, and follows the rows in the background from then on.
+    The graph is built when it is first asked for, by `Engine.threads` threads (reproducibly if that is 1), and follows
+    the rows in the background from then on.
 
     Parameters
     ----------

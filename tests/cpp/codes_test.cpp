@@ -236,7 +236,8 @@ void check_hits(const Product& product, Bytes& blocks, std::size_t count, const 
       CHECK(hit == !(sum < limit));
       continue;
     }
-    const double rounding = 0x1p-22 * std::abs(term) + 0x1p-23 * (std::abs(sum) + std::abs(bias) + movement) + 0x1p-96;
+    const double rounding =
+        0x1p-22 * std::abs(term) + 0x1p-23 * (std::abs(sum) + std::abs(bias) + std::abs(movement)) + 0x1p-96;
     if (sum >= limit + rounding) CHECK(hit);
     if (sum < limit - rounding) CHECK(!hit);
   }
@@ -286,6 +287,13 @@ void check_screen(const Kernels& kernels, std::size_t n, std::size_t count, std:
         kernels.screen_moved(blocks.data(), count, n, queries[q], moved.data(), reach, hits.data() + 1);
     CHECK(hits.front() == kSentinel && hits.back() == kSentinel);
     check_hits(product, blocks, count, kernels, queries[q], hits.data() + 1, has_moved, moved.data(), reach);
+    // A cosine's norms are what has moved by a negative reach, with no biases.
+    const bool has_angle =
+        kernels.screen_cosine(blocks.data(), count, n, queries[q], moved.data(), reach, hits.data() + 1);
+    CHECK(hits.front() == kSentinel && hits.back() == kSentinel);
+    Bytes plain = blocks;
+    for (std::size_t b = 0; b < count; ++b) std::fill_n(scalars_of(plain, b, n) + kBlockRows, kBlockRows, 0.0f);
+    check_hits(product, plain, count, kernels, queries[q], hits.data() + 1, has_angle, moved.data(), -reach);
   }
 }
 
