@@ -135,12 +135,15 @@ def test_replay_passes_settings_on(shop_file: Path, tmp_path: Path) -> None:
         "negatives": 3,
         "history": 2,
         "history_decay": 0.75,
+        "ranker": "mlp",
     }
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     out = tmp_path / "out.json"
     assert run("replay", shop_file, *COLUMNS, *options, "--json", out).exit_code == 0
     written = json.loads(out.read_text(encoding="utf-8"))["settings"]
     assert {name: written[name] for name in settings} == settings
+    assert run("replay", shop_file, *COLUMNS, "--ranker", "none", "--json", out).exit_code == 0
+    assert json.loads(out.read_text(encoding="utf-8"))["settings"]["ranker"] is None
 
 
 def test_replay_reads_values_and_units(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_unknown_ids_are_ignored_and_counted() -> None:
 
 
 def test_user_vectors_hold_the_decayed_history() -> None:
-    engine = Engine(dim=DIM, history=4, history_decay=0.5)
+    engine = Engine(dim=DIM, history=4, history_decay=0.5, ranker=None)
     events = ["a", "b", "c", "a", "d", "e"]
     engine.learn_many(["ann"] * len(events), events)
     own = engine.factors().user_vectors[0]

@@ -64,6 +64,7 @@ class EngineMachine(RuleBasedStateMachine):
             init_scale=0.0,
             history=HISTORY,
             history_decay=DECAY,
+            ranker=None,
             negatives=2,
             popularity_half_life=math.inf,
         )

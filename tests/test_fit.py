@@ -44,7 +44,7 @@ def ordered(engine: Engine) -> tuple[Floats, Floats]:
 @pytest.mark.parametrize("dim", [5, 64])
 def test_ials_is_the_exact_minimum_of_each_side_in_turn(dim: int, history: int) -> None:
     users, items = clustered()
-    engine = Engine(dim=dim, history=history, seed=3)
+    engine = Engine(dim=dim, history=history, seed=3, ranker=None)
     start = np.random.default_rng(1).normal(scale=0.3, size=(ITEMS, dim)).astype(np.float32)
     engine.set_items(range(ITEMS), start)
     method = Ials(unobserved_weight=0.2, l2=0.05, l2_exponent=0.6, steps=400)
@@ -109,7 +109,7 @@ def test_the_first_step_of_softmax_follows_the_gradient(history_weight: float, e
 @pytest.mark.parametrize("history", [0, 4])
 def test_groups_are_found(method: Any, history: int) -> None:
     users, items = clustered()
-    engine = Engine(dim=16, history=history, seed=1)
+    engine = Engine(dim=16, history=history, seed=1, ranker=None)
     engine.fit(users, items, method=method, epochs=20)
     top = engine.recommend(np.arange(USERS), k=10).ids
     assert np.mean(top % GROUPS == np.arange(USERS)[:, np.newaxis] % GROUPS) > 0.9
@@ -133,7 +133,7 @@ def test_one_thread_is_reproducible_and_threads_agree(method: Any) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_pairs_are_recorded_once_and_held_out_ones_too(method: Any) -> None:
     users, items = clustered(n=1500)
-    engine = Engine(dim=8, history=3, seed=2)
+    engine = Engine(dim=8, history=3, seed=2, ranker=None)
     result = engine.fit(users, items, timestamps=np.arange(1500.0), method=method, epochs=3, validation=0.2)
     assert len(result.recalls) == 3
     assert all(0 <= recall <= 1 for recall in result.recalls)

@@ -222,7 +222,7 @@ def test_vectors_come_back_rounded_as_floats() -> None:
 @pytest.mark.parametrize("history", [0, 3])
 def test_same_seed_same_rows(objective: str, history: int) -> None:
     def learned(batch: bool) -> Engine:
-        engine = Engine(dim=12, objective=objective, history=history, seed=3, storage="fp16", l2=0.01)  # type: ignore[arg-type]
+        engine = Engine(dim=12, objective=objective, history=history, seed=3, storage="fp16", l2=0.01, ranker=None)  # type: ignore[arg-type]
         rng = np.random.default_rng(0)
         users, items = rng.integers(0, 30, 800), rng.integers(0, 50, 800)
         if batch:
@@ -282,7 +282,7 @@ def test_learns_as_well_as_over_floats(objective: str, optimizer: str) -> None:
 
 def test_save_and_load(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
-    engine = Engine(dim=10, storage="fp16", seed=4)
+    engine = Engine(dim=10, storage="fp16", seed=4, ranker=None)
     engine.learn_many(rng.integers(0, 40, 500), rng.integers(0, 60, 500))
     engine.save(tmp_path / "one")
     loaded = Engine.load(tmp_path / "one")
@@ -292,7 +292,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     for other in (engine, loaded):
         other.learn_many(rng.integers(0, 1, 50), np.arange(50))
     np.testing.assert_array_equal(engine.factors().item_vectors, loaded.factors().item_vectors)
-    floats = Engine(dim=10, seed=4)
+    floats = Engine(dim=10, seed=4, ranker=None)
     floats.learn_many(rng.integers(0, 40, 500), rng.integers(0, 60, 500))
     floats.save(tmp_path / "floats")
     assert Engine.load(tmp_path / "floats").settings["storage"] == "fp32"
@@ -302,7 +302,7 @@ def test_rows_take_half_the_memory() -> None:
     vectors = np.ones((100_000, 64), dtype=np.float32)
     memory = {}
     for storage in ("fp32", "fp16"):
-        engine = Engine(dim=64, storage=storage, maintenance=False)
+        engine = Engine(dim=64, storage=storage, maintenance=False, ranker=None)
         engine.set_items(np.arange(100_000), vectors)
         memory[storage] = engine.stats()["memory_bytes"]["items"]
     capacity = memory["fp32"] - memory["fp16"]

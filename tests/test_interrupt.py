@@ -202,8 +202,10 @@ def test_a_handler_that_uses_an_engine_does_not_hang(act: str) -> None:
     assert figures["users"] >= 100
 
 
-@pytest.mark.parametrize("retrieval", ["auto", "Cells()", "Graph(ef=50)"])
-def test_a_query_in_the_middle_of_others_changes_nothing(retrieval: str) -> None:
+@pytest.mark.parametrize(
+    ("retrieval", "ranker"), [("auto", None), ("Cells()", None), ("Graph(ef=50)", None), ("auto", "mlp")]
+)
+def test_a_query_in_the_middle_of_others_changes_nothing(retrieval: str, ranker: str | None) -> None:
     """A signal handler ranks on the thread that is ranking a batch: each keeps its own memory."""
     figures = run(
         f"""
@@ -211,11 +213,13 @@ def test_a_query_in_the_middle_of_others_changes_nothing(retrieval: str) -> None
         rng = np.random.default_rng(0)
         items = rng.normal(size=(6000, 32)).astype(np.float32) * rng.lognormal(size=(6000, 1)).astype(np.float32)
         users = rng.normal(size=(4000, 32)).astype(np.float32)
-        engine = Engine.from_factors(range(4000), users, range(6000), items)
+        engine = Engine.from_factors(range(4000), users, range(6000), items, history=8, ranker={ranker!r})
+        engine.learn_many(rng.integers(0, 20, 2000), rng.integers(0, 6000, 2000))
         options = dict(k=20, retrieval={retrieval!r} if {retrieval!r} == "auto" else {retrieval})
         engine.maintain()
         batch = list(range(4000))
         expected, one = engine.recommend(batch, **options).ids, engine.recommend(7, **options).ids
+        ranked = engine.rank(9, range(6000)).ids
         calls, same = 0, True
         def handler(number, frame):
             global calls, same
@@ -226,6 +230,7 @@ def test_a_query_in_the_middle_of_others_changes_nothing(retrieval: str) -> None
         rounds = 0
         while calls < 20:
             same = same and bool((engine.recommend(batch, **options).ids == expected).all())
+            same = same and bool((engine.rank(9, range(6000)).ids == ranked).all())
             rounds += 1
         signal.setitimer(signal.ITIMER_REAL, 0)
         report(calls=calls, same=same, rounds=rounds)

@@ -84,7 +84,7 @@ class Pair:
     """
 
     def __init__(self, **options: Any) -> None:
-        self.engine = Engine(**options)
+        self.engine = Engine(**options, ranker=None)
         used, off = self.engine.settings, 1 + 2.0**-20
         self.reference = Learner(used)
         shaken = {"init_scale": used["init_scale"] * off, "learning_rate": used["learning_rate"] * off}
@@ -179,7 +179,7 @@ def test_the_window_of_recent_items_slides() -> None:
 
 @every_objective
 def test_weight_zero_records_without_learning(objective: Objective) -> None:
-    engine = Engine(objective=objective, dim=4, history=2)
+    engine = Engine(objective=objective, dim=4, history=2, ranker=None)
     engine.learn_one("u", "seen")
     engine.learn_one("v", "other")
     before = flat(engine)
@@ -196,6 +196,7 @@ def test_weight_zero_records_without_learning(objective: Objective) -> None:
 @every_optimizer
 def test_learning_rate_zero_only_observes(objective: Objective, optimizer: str) -> None:
     options: dict[str, Any] = {"objective": objective, "optimizer": optimizer, "dim": 4, "history": 2, "l2": 0.1}
+    options["ranker"] = None
     events = stream(objective, 7)
     still, observer = Engine(**options, learning_rate=0.0), Engine(**options)
     for user, item, value, weight, time in events:
@@ -229,7 +230,7 @@ def test_the_rate_decays_with_the_number_of_events() -> None:
 
 def test_small_gradients_do_not_make_the_decay_large() -> None:
     """A new user's first event has gradients of zero, and Adagrad divides by their size: but not the l2 term."""
-    engine = Engine(dim=8, l2=0.01, negatives=16)
+    engine = Engine(dim=8, l2=0.01, negatives=16, ranker=None)
     for item in range(50):
         engine.learn_one(item, item, weight=0.0)
     before = engine.factors().item_vectors

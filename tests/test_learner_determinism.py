@@ -63,7 +63,7 @@ def saved_and_loaded(engine: Engine) -> Engine:
 
 
 def make(objective: Objective, seed: int = 3, **options: Any) -> Engine:
-    return Engine(objective=objective, dim=10, seed=seed, history=3, l2=0.01, **options)
+    return Engine(objective=objective, dim=10, seed=seed, history=3, l2=0.01, ranker=None, **options)
 
 
 @every_objective
@@ -155,7 +155,7 @@ def test_two_threads_apply_every_event(objective: Objective) -> None:
 
 def test_the_events_of_one_user_stay_in_order_on_two_threads() -> None:
     users, items = np.tile(np.arange(20), 100), np.repeat(np.arange(100), 20)
-    engine = Engine(dim=4, history=3, history_decay=0.5, threads=2)
+    engine = Engine(dim=4, history=3, history_decay=0.5, threads=2, ranker=None)
     engine.learn_many(users, items, threads=2)
     rows = engine.item_vector([99, 98, 97])
     expected = engine.factors().user_vectors + engine._core.context_weights()[:3] @ rows

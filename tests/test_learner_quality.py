@@ -54,7 +54,7 @@ def test_planted_tastes_are_found(name: str) -> None:
     users, items, held_out = planted_choices()
     found = {}
     for threads in (1, 2):
-        engine = Engine(**{"dim": 16, "seed": 1, "history": 0, "threads": 2, **OPTIONS[name]})
+        engine = Engine(**{"dim": 16, "seed": 1, "history": 0, "threads": 2, "ranker": None, **OPTIONS[name]})
         engine.learn_many(users, items, threads=threads)
         found[threads] = recall(engine.recommend(np.arange(USERS), k=10, exclude_seen=True).ids.tolist(), held_out)
     assert found[1] > 2 * popularity_recall(users, items, held_out)
@@ -73,7 +73,7 @@ def test_a_history_follows_a_walk() -> None:
             room = item // size if rng.random() < 0.9 else int(rng.integers(rooms))
             item = room * size + int(rng.integers(size))
     users, items = np.array(walks).T
-    engine = Engine(dim=16, history=2, history_decay=0.5, negatives=20, seed=1)
+    engine = Engine(dim=16, history=2, history_decay=0.5, negatives=20, seed=1, ranker=None)
     engine.learn_many(users, items)
     nearest = [engine.recommend(history=[item], k=size - 1, exclude_seen=True).ids for item in range(rooms * size)]
     hits = float(np.mean([ids // size == item // size for item, ids in enumerate(nearest)]))

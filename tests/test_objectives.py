@@ -143,7 +143,7 @@ def test_negatives_are_drawn_as_often_as_their_correction_says(share: float) -> 
     20,000 draws give each frequency within 5 standard deviations.
     """
     wanted, count = 20_000, 8
-    engine = Engine(dim=1, negatives=wanted, recent_share=share, seed=5)
+    engine = Engine(dim=1, negatives=wanted, recent_share=share, seed=5, ranker=None)
     learner = Learner(engine.settings)
     for place in range(count):
         learner.items.place(place)

@@ -182,7 +182,7 @@ def by_storage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A small file with each storage of rows."""
     files = {}
     for storage in ("fp32", "fp16"):
-        engine = Engine(dim=2, history=2, neighbors=2, storage=storage)
+        engine = Engine(dim=2, history=2, neighbors=2, storage=storage, ranker=None)
         engine.learn_many(["a", "b", "a"], [1, 2, 3], timestamps=[1.0, 2.0, 3.0])
         engine.remove_items([2])
         files[storage] = saved(engine, tmp_path_factory.mktemp("small"))
@@ -305,7 +305,7 @@ def test_the_tests_write_files_as_the_engine_does(small: bytes) -> None:
 
 
 def test_wrong_contents_are_refused(tmp_path: Path) -> None:
-    engine = Engine(dim=2, history=3, neighbors=3, neighbors_window=2)
+    engine = Engine(dim=2, history=3, neighbors=3, neighbors_window=2, ranker=None)
     engine.learn_many([1, 2, 1, 2, 1], ["é", "b", "c", "a", "b"], timestamps=[1.0, 2.0, 3.0, 4.0, 4.0])
     engine.remove_items(["c"])
     engine.set_filter("x", ["é", "a"])

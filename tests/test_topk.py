@@ -311,7 +311,7 @@ def test_cosines(dim: int, count: int, seed: int) -> None:
 def test_a_query_sees_what_was_just_learned() -> None:
     """Each event moves the very next query, of whatever kind."""
     rng = np.random.default_rng(0)
-    engine = Engine(dim=8, history=2, history_decay=0.5, negatives=5, learning_rate=0.3)
+    engine = Engine(dim=8, history=2, history_decay=0.5, negatives=5, learning_rate=0.3, ranker=None)
     acts: dict[int, list[int]] = {}
     for event in range(200):
         user, item = int(rng.integers(10)), 10 + int(rng.integers(40))
@@ -339,7 +339,7 @@ def test_a_session_is_scored_by_the_rows_of_its_items(history: list[int], length
     """Rows of whole numbers and weights 1/2^t: exact. Unknown items are ignored; a session of none gets the popular."""
     rng = np.random.default_rng(seed)
     rows, biases = whole_numbers(rng, 30, 5), whole_numbers(rng, 30)
-    engine = Engine(dim=5, history=length, history_decay=0.5)
+    engine = Engine(dim=5, history=length, history_decay=0.5, ranker=None)
     engine.set_items(10 + np.arange(30), rows, biases)
     engine.learn_one(0, 25, weight=0.0)
 

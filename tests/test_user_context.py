@@ -21,7 +21,9 @@ Floats = NDArray[np.float64]
 def lived_in(**options: Any) -> tuple[Engine, float]:
     """An engine whose weights have all moved, and the time of its last event."""
     rng = np.random.default_rng(4)
-    engine = Engine(**{"dim": 8, "history": HISTORY, "session_gap": GAP, "negatives": 8, "seed": 2, **options})
+    engine = Engine(
+        **{"dim": 8, "history": HISTORY, "session_gap": GAP, "negatives": 8, "seed": 2, "ranker": None, **options}
+    )
     times = np.cumsum(rng.exponential(15.0, 1500))
     values = rng.choice([1.0, -1.0], 1500, p=[0.9, 0.1])
     engine.learn_many(rng.integers(0, 8, 1500), rng.integers(100, 130, 1500), values, times)
@@ -101,7 +103,7 @@ def test_every_kind_of_query_agrees_with_score(objective: str) -> None:
 
 def test_cells_find_the_items_with_an_offset_too() -> None:
     rng = np.random.default_rng(0)
-    engine = Engine(dim=16, seed=1, history=8)
+    engine = Engine(dim=16, seed=1, history=8, ranker=None)
     engine.set_items(np.arange(6000), rng.normal(0, 0.3, (6000, 16)))
     engine.learn_many(rng.integers(0, 50, 3000), rng.integers(0, 6000, 3000))
     engine.maintain()
@@ -129,7 +131,7 @@ def pairs(rng: np.random.Generator) -> tuple[list[int], list[int]]:
 def test_the_weights_learn_whether_order_matters() -> None:
     ratios = []
     for stream in (pairs, rings):
-        engine = Engine(dim=16, history=4, negatives=16, history_decay=0.7, seed=1)
+        engine = Engine(dim=16, history=4, negatives=16, history_decay=0.7, seed=1, ranker=None)
         engine.learn_many(*stream(np.random.default_rng(3)))
         first, _, third = engine._core.context_weights()[:3].tolist()
         ratios.append(first / max(abs(third), 1e-3))
@@ -142,7 +144,7 @@ def test_offsets_learn_whether_items_are_chosen_again(again: bool) -> None:
     users, items = rings(np.random.default_rng(3))
     if again:
         users, items = np.repeat(users, 2).tolist(), np.repeat(items, 2).tolist()
-    engine = Engine(dim=16, history=6, negatives=16, seed=1)
+    engine = Engine(dim=16, history=6, negatives=16, seed=1, ranker=None)
     engine.learn_many(users, items)
     ring = [0, 3, 2]
     ids = engine.recommend(history=ring, k=3).ids.tolist()
@@ -155,7 +157,7 @@ def test_a_dislike_moves_the_next_ranking(objective: Any) -> None:
     users = np.repeat(np.arange(200), 8)
     taste = rng.integers(0, 4, 200)
     items = taste[users] * 10 + rng.integers(0, 10, len(users))
-    engine = Engine(objective=objective, dim=16, seed=1, negatives=16 if objective == "softmax" else 4)
+    engine = Engine(objective=objective, dim=16, seed=1, negatives=16 if objective == "softmax" else 4, ranker=None)
     engine.learn_many(users, items)
     for item in (3, 5):
         engine.learn_one(1000, item)
@@ -177,7 +179,7 @@ def test_dislikes_in_a_batch_are_those_of_single_events() -> None:
     users, items = rng.integers(0, 20, 600), rng.integers(0, 40, 600)
     values = rng.choice([1.0, -2.0], 600)
     for options in ({"objective": "softmax"}, {"objective": "bpr"}, {"objective": "bpr", "history": 0}):
-        batch, single = (Engine(dim=8, seed=3, **options) for _ in range(2))
+        batch, single = (Engine(dim=8, seed=3, ranker=None, **options) for _ in range(2))
         batch.learn_many(users, items, values)
         for user, item, value in zip(users.tolist(), items.tolist(), values.tolist(), strict=True):
             single.learn_one(user, item, value)

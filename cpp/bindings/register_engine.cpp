@@ -42,6 +42,8 @@ Settings to_settings(const py::dict& values) {
   settings.neighbors = static_cast<std::uint32_t>(integer("neighbors", kMaxNeighbors));
   settings.neighbors_window = static_cast<std::uint32_t>(integer("neighbors_window", kMaxNeighborsWindow));
   settings.neighbors_half_life = to_number(values, "neighbors_half_life");
+  settings.ranker = parse_ranker(to_text(values, "ranker"));
+  settings.item_features = py::cast<std::vector<std::string>>(values["item_features"]);
   settings.user_model = parse_user_model(to_text(values, "user_model"));
   settings.als.unobserved_weight = number("als_unobserved_weight");
   settings.als.l2 = number("als_l2");
@@ -70,6 +72,8 @@ py::dict from_settings(const Settings& settings) {
   values["neighbors"] = settings.neighbors;
   values["neighbors_window"] = settings.neighbors_window;
   values["neighbors_half_life"] = settings.neighbors_half_life;
+  values["ranker"] = name_of(settings.ranker);
+  values["item_features"] = settings.item_features;
   values["user_model"] = name_of(settings.user_model);
   values["als_unobserved_weight"] = settings.als.unobserved_weight;
   values["als_l2"] = settings.als.l2;
@@ -94,9 +98,11 @@ RetrievalOptions to_retrieval(const std::string& way, py::ssize_t most) {
 class Options {
  public:
   Options(py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among, py::handle filter,
-          const RetrievalChoice& retrieval) {
+          const RetrievalChoice& retrieval, std::vector<float> context = {})
+      : context_(std::move(context)) {
     if (k < 0) throw py::value_error(message("k must be at least 0, not ", k));
     value_.k = static_cast<std::size_t>(k);
+    value_.context = context_;
     value_.exclude_seen = exclude_seen;
     value_.retrieval = to_retrieval(retrieval.first, retrieval.second);
     if (!exclude.is_none()) value_.exclude = exclude_.emplace(exclude, "item").span();
@@ -107,6 +113,7 @@ class Options {
 
  private:
   std::optional<IdColumn> exclude_, among_;
+  const std::vector<float> context_;
   QueryOptions value_;
 };
 
@@ -165,32 +172,34 @@ void learn_many(Engine& engine, py::handle users, py::handle items, py::handle v
 }
 
 py::tuple recommend(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen, py::handle exclude,
-                    py::handle among, py::handle filter, const RetrievalChoice& retrieval) {
+                    py::handle among, py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context) {
   const Id id = to_id(user, "user");
-  const Options options(k, exclude_seen, exclude, among, filter, retrieval);
+  const Options options(k, exclude_seen, exclude, among, filter, retrieval, std::move(context));
   return to_ranking(released([&] { return engine.recommend(id, options.value()); }));
 }
 
 py::tuple recommend_history(Engine& engine, py::handle history, py::ssize_t k, bool exclude_seen, py::handle exclude,
-                            py::handle among, py::handle filter, const RetrievalChoice& retrieval) {
+                            py::handle among, py::handle filter, const RetrievalChoice& retrieval,
+                            std::vector<float> context) {
   const IdColumn items(history, "item");
-  const Options options(k, exclude_seen, exclude, among, filter, retrieval);
+  const Options options(k, exclude_seen, exclude, among, filter, retrieval, std::move(context));
   return to_ranking(released([&] { return engine.recommend_history(items.span(), options.value()); }));
 }
 
 py::tuple recommend_many(Engine& engine, py::handle users, py::ssize_t k, bool exclude_seen, py::handle exclude,
-                         py::handle among, py::handle filter, const RetrievalChoice& retrieval) {
+                         py::handle among, py::handle filter, const RetrievalChoice& retrieval,
+                         std::vector<float> context) {
   const IdColumn ids(users, "user");
-  const Options options(k, exclude_seen, exclude, among, filter, retrieval);
+  const Options options(k, exclude_seen, exclude, among, filter, retrieval, std::move(context));
   const Rankings rankings = released([&] { return engine.recommend_many(ids.span(), options.value()); });
   return py::make_tuple(from_ids(rankings.ids), to_array(rankings.scores), to_counts(rankings.counts),
                         rankings.certified);
 }
 
 py::dict plan(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among,
-              py::handle filter, const RetrievalChoice& retrieval) {
+              py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context) {
   const Id id = to_id(user, "user");
-  const Options options(k, exclude_seen, exclude, among, filter, retrieval);
+  const Options options(k, exclude_seen, exclude, among, filter, retrieval, std::move(context));
   const Plan made = released([&] { return engine.plan(id, options.value()); });
   const SearchReport& search = made.retrieval.search;
   py::dict values;
@@ -203,6 +212,13 @@ py::dict plan(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen,
   values["rows_pending"] = search.pending;
   values["compose_us"] = made.compose_us;
   values["retrieve_us"] = made.retrieve_us;
+  values["rank_us"] = made.rank_us;
+  py::dict candidates;
+  candidates["retrieved"] = made.candidates.retrieved;
+  candidates["own"] = made.candidates.own;
+  candidates["neighbors"] = made.candidates.neighbors;
+  candidates["popular"] = made.candidates.popular;
+  values["candidates"] = candidates;
   return values;
 }
 
@@ -240,6 +256,31 @@ void set_rows(Engine& engine, py::handle ids, const Vectors& vectors, py::handle
 
 py::tuple to_factors(const FactorTable& table, std::size_t dim) {
   return py::make_tuple(from_ids(table.ids), to_matrix(table.vectors, dim), to_array(table.biases));
+}
+
+void set_item_features(Engine& engine, py::handle ids, const Vectors& values) {
+  const IdColumn column(ids, "item");
+  const std::size_t size = column.span().size, features = engine.settings().item_features.size();
+  // Without any, the engine says so.
+  if (values.ndim() != 2 || static_cast<std::size_t>(values.shape(0)) != size ||
+      (features > 0 && static_cast<std::size_t>(values.shape(1)) != features)) {
+    throw py::value_error(message("values must be of shape (", size, ", ", features, "), not ", shape_of(values)));
+  }
+  const std::span<const float> view(values.data(), static_cast<std::size_t>(values.size()));
+  released([&] { engine.set_item_features(column.span(), view); });
+}
+
+// The score, and of each part its name, item or None, value, weight and contribution.
+py::tuple explain(Engine& engine, py::handle user, py::handle item) {
+  const Id user_id = to_id(user, "user"), item_id = to_id(item, "item");
+  const Explanation explanation = released([&] { return engine.explain(user_id, item_id); });
+  const py::object items = from_ids(explanation.items);
+  py::list parts;
+  for (const ExplanationPart& part : explanation.parts) {
+    const py::object other = part.item == kNoRow ? py::none() : py::object(items[py::int_(part.item)]);
+    parts.append(py::make_tuple(part.name, other, part.value, part.weight, part.contribution));
+  }
+  return py::make_tuple(explanation.score, parts);
 }
 
 py::dict latency(const LatencyHistogram& histogram) {
@@ -310,11 +351,22 @@ void register_engine(py::module_& module) {
              return to_array(released([&] { return engine.score(id, column.span()); }));
            })
       .def("rank",
+           [](Engine& engine, py::handle user, py::handle items, const std::vector<float>& context) {
+             const Id id = to_id(user, "user");
+             const IdColumn column(items, "item");
+             return to_ranking(released([&] { return engine.rank(id, column.span(), context); }));
+           })
+      .def("ranker_signals",
            [](Engine& engine, py::handle user, py::handle items) {
              const Id id = to_id(user, "user");
              const IdColumn column(items, "item");
-             return to_ranking(released([&] { return engine.rank(id, column.span()); }));
+             const std::vector<float> signals = released([&] { return engine.ranker_signals(id, column.span()); });
+             return to_matrix(signals, engine.ranker_names().size());
            })
+      .def("ranker_names", [](const Engine& engine) { return engine.ranker_names(); })
+      .def("ranker_weights", [](const Engine& engine) { return to_array(engine.ranker_weights()); })
+      .def("explain", &explain)
+      .def("set_item_features", &set_item_features)
       .def("predict",
            [](Engine& engine, py::handle user, py::handle items) {
              const Id id = to_id(user, "user");

@@ -27,6 +27,7 @@ Engine::Engine(const Settings& settings)
       model_(domain_, settings_),
       learner_(model_, settings_),
       retriever_(domain_, model_.items),
+      ranker_(model_, settings_),
       threads_(std::max(1u, std::thread::hardware_concurrency())),
       latest_timestamp_(std::numeric_limits<double>::quiet_NaN()),
       upkeep_([this](std::atomic<bool>& stop) {
@@ -91,6 +92,19 @@ std::vector<float> Engine::context_weights() const {
   return values;
 }
 
+std::vector<std::string> Engine::ranker_names() const {
+  std::vector<std::string> names;
+  for (std::size_t s = 0; ranker_.on() && s < ranker_.num_signals(); ++s) names.push_back(ranker_.signal_name(s));
+  return names;
+}
+
+std::vector<float> Engine::ranker_weights() const {
+  std::vector<float> values;
+  if (!ranker_.on()) return values;
+  for (const LearnedScalar& scalar : ranker_.weights.scalars()) values.push_back(load_relaxed(&scalar.value));
+  return values;
+}
+
 Statistics Engine::statistics() {
   const auto pin = domain_.pin_reader();
   return {num_users(),
@@ -100,7 +114,7 @@ Statistics Engine::statistics() {
           ignored_ids_.load(std::memory_order_relaxed),
           model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()),
           model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
-              filters_.memory_bytes(),
+              ranker_.trends.memory_bytes() + ranker_.features.memory_bytes() + filters_.memory_bytes(),
           retriever_.memory_bytes(),
           model_.cooccurrence.memory_bytes(),
           retriever_.num_clusters(),

@@ -1,4 +1,4 @@
-// Engine: ids, tables, learner and retrieval. The only place where they meet.
+// Engine: ids, tables, learner, retrieval and ranker. The only place where they meet.
 //
 // Thread safety: every method may be called from any number of threads at once. What a call that has returned changed,
 // every later call sees. Learning goes on while others learn and query; remove_items, remove_users and save pause
@@ -27,6 +27,7 @@
 #include "learner/learner.hpp"
 #include "learner/model.hpp"
 #include "learner/settings.hpp"
+#include "ranker/ranker.hpp"
 #include "retrieval/filter_sets.hpp"
 #include "retrieval/retriever.hpp"
 #include "retrieval/selection.hpp"
@@ -55,6 +56,7 @@ struct QueryOptions {
   std::optional<IdSpan> among;
   const FilterExpression* filter = nullptr;
   RetrievalOptions retrieval;
+  std::span<const float> context;  // added to the weights of the item features, one each; empty: nothing is
 };
 
 // Rankings of one or more queries, one after another.
@@ -65,10 +67,29 @@ struct Rankings {
   bool certified = true;            // all of them
 };
 
+// Where candidates came from. Each is counted once: as the user's own, as a neighbor, as retrieved, as popular.
+struct Sources {
+  std::size_t retrieved = 0, own = 0, neighbors = 0, popular = 0;
+};
+
 // How a query was executed.
 struct Plan {
   RetrievalReport retrieval;
-  double compose_us = 0, retrieve_us = 0;
+  Sources candidates;  // none without a ranker
+  double compose_us = 0, retrieve_us = 0, rank_us = 0;
+};
+
+// A part of a score.
+struct ExplanationPart {
+  std::string name;  // "user", "history", "bias", "offset", "popularity", or that of a signal
+  Row item;          // its number in Explanation::items, or kNoRow
+  float value, weight;
+  double contribution;  // their product
+};
+struct Explanation {
+  float score = 0;  // as `rank` shows it: what the contributions add up to, but for rounding
+  std::vector<ExplanationPart> parts;
+  IdArray items;
 };
 
 // All rows of users or items, in the order of their rows.
@@ -108,7 +129,11 @@ class Engine {
   Rankings recommend_history(const IdSpan& history, const QueryOptions& options);
   Rankings recommend_many(const IdSpan& users, const QueryOptions& options);
   std::vector<float> score(const Id& user, const IdSpan& items);
-  Rankings rank(const Id& user, const IdSpan& items);
+  Rankings rank(const Id& user, const IdSpan& items, std::span<const float> context = {});
+  // The signals of items as the ranker has them for a user: size x num_signals. Throws std::invalid_argument if there
+  // is no ranker.
+  std::vector<float> ranker_signals(const Id& user, const IdSpan& items);
+  Explanation explain(const Id& user, const Id& item);  // engine_explain.cpp
   std::vector<float> predict(const Id& user, const IdSpan& items);
   Rankings similar_items(const Id& item, const QueryOptions& options);
   // By co-occurrence. Throws std::invalid_argument if the engine keeps none.
@@ -120,6 +145,8 @@ class Engine {
   std::vector<float> item_vectors(const IdSpan& items);
   void set_users(const IdSpan& ids, std::span<const float> vectors, const float* biases);
   void set_items(const IdSpan& ids, std::span<const float> vectors, const float* biases);
+  // values: size x item features. Throws std::invalid_argument if there are none.
+  void set_item_features(const IdSpan& ids, std::span<const float> values);
   void remove_users(const IdSpan& ids);
   void remove_items(const IdSpan& ids);
   FactorTable user_factors();  // learned rows, without history
@@ -163,6 +190,9 @@ class Engine {
   void set_global_bias(double bias);
   // The learned weights of places in the history, three groups of settings().history, then the offsets of its items.
   std::vector<float> context_weights() const;
+  // Names of the ranker's signals, and their weights: in a session that goes on, then when it is over.
+  std::vector<std::string> ranker_names() const;
+  std::vector<float> ranker_weights() const;
   Statistics statistics();
   const LatencyHistogram& learn_latency() const { return learn_latency_; }
   const LatencyHistogram& query_latency() const { return query_latency_; }
@@ -172,6 +202,7 @@ class Engine {
 
   void prepare(Batch& batch, std::size_t piece) const;
   void learn_units(Batch& batch);
+  void count_learned(std::span<const Event> events);
   void learn_block(Batch& batch, std::size_t piece, std::span<const std::uint16_t> block);
   void saw_timestamp(double timestamp);
   double latest_timestamp() const;
@@ -189,8 +220,28 @@ class Engine {
   std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
   std::size_t capped(std::size_t k) const;
   RetrievalOptions with_threads(RetrievalOptions options) const;
-  std::vector<Scored<float>> retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
+  // Whom a query is for: a user, or nobody, with a session or without.
+  struct Asker {
+    Row user = kNoRow;
+    std::span<const Row> session;
+    QueryVector query;
+  };
+  Selection selection_for(const Asker& asker, const QueryOptions& options, const Resolved& resolved);
+  // The answer: the embedding's, or the ranker's over it. `all`: every item of `among` is a candidate.
+  std::vector<Scored<float>> answer(const Asker& asker, std::size_t k, const QueryOptions& options,
+                                    const Resolved& resolved, Plan& plan, bool all = false);
+  std::vector<Scored<float>> retrieve(const Asker& asker, std::size_t k, const QueryOptions& options,
                                       const Resolved& resolved, RetrievalReport& report);
+  // The k best of what was retrieved and the ranker's other candidates.
+  std::vector<Scored<float>> merge(const Asker& asker, std::span<const Scored<float>> retrieved, std::size_t k,
+                                   const QueryOptions& options, const Selection& selection,
+                                   const std::vector<Row>* among, Plan& plan);
+  std::vector<Scored<float>> best_of(Ranker::Query& query, std::span<const Row> rows, std::size_t k) const;
+  Ranker::Query ranking_for(const Asker& asker, std::span<const float> context) const;
+  void explain_score(const Asker& asker, Row item, double weight, Explanation& explanation) const;
+  void check_context(std::span<const float> context) const;
+  void check_ranks(std::string_view what) const;  // that there is a ranker
+  static std::size_t num_retrieved(std::size_t k) { return std::max(k, Ranker::kRetrieved); }
   // Pushes the items that have an offset and may be returned.
   void push_repeated(const QueryVector& query, const Selection& selection, const std::vector<Row>* among,
                      TopK<float>& top) const;
@@ -213,6 +264,7 @@ class Engine {
   Learner learner_;
   FilterSets filters_{domain_};
   Retriever retriever_;
+  Ranker ranker_;
   std::atomic<std::size_t> threads_;
   std::atomic<std::uint64_t> events_{0};    // applied
   std::atomic<std::uint64_t> sequence_{0};  // the next event's number: ahead of events_ while batches are under way

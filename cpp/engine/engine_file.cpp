@@ -75,6 +75,39 @@ void load_neighbor_settings(const SnapshotReader& file, Settings& settings) {
   settings.neighbors_half_life = read<double>(file, "neighbors.reals", 1)[0];
 }
 
+// A file without any of the sections was written before there were rankers, or by an engine that has none.
+RankerKind load_ranker_kind(const SnapshotReader& file) {
+  const auto sections = {"ranker",          "ranker.weights", "ranker.sums",    "ranker.trends",
+                         "ranker.popular",  "history.times",  "ranker.names",   "ranker.offsets",
+                         "ranker.features", "ranker.network", "ranker.net_sums"};
+  if (std::none_of(sections.begin(), sections.end(), [&file](const char* name) { return file.has(name); })) {
+    return RankerKind::kNone;
+  }
+  const std::uint64_t kind = read<std::uint64_t>(file, "ranker", 1)[0];
+  require(
+      kind == static_cast<std::uint64_t>(RankerKind::kLinear) || kind == static_cast<std::uint64_t>(RankerKind::kMlp),
+      "a setting is out of range");
+  return static_cast<RankerKind>(kind);
+}
+
+void load_feature_names(const SnapshotReader& file, Settings& settings) {
+  const auto text = file.array<char>("ranker.names");
+  const auto offsets = file.array<std::uint64_t>("ranker.offsets");
+  require(!offsets.empty() && offsets.size() <= kMaxItemFeatures + 1 && offsets.front() == 0 &&
+              offsets.back() == text.size() && std::is_sorted(offsets.begin(), offsets.end()),
+          "ranker.offsets are out of order");
+  for (std::size_t f = 0; f + 1 < offsets.size(); ++f) {
+    settings.item_features.emplace_back(text.begin() + static_cast<std::ptrdiff_t>(offsets[f]),
+                                        text.begin() + static_cast<std::ptrdiff_t>(offsets[f + 1]));
+    try {
+      validate_id(settings.item_features.back());  // UTF-8
+      check_feature_names(settings.item_features);
+    } catch (const std::invalid_argument& error) {
+      require(false, error.what());
+    }
+  }
+}
+
 // Whether the file was written since there are sessions and learned weights.
 bool has_sessions(const SnapshotReader& file) {
   const auto sections = {"settings.session", "history.sessions", "visits",
@@ -105,6 +138,8 @@ Settings load_settings(const SnapshotReader& file) {
   settings.popularity_half_life = reals[7];
   settings.storage = load_storage(file);
   load_neighbor_settings(file, settings);
+  settings.ranker = load_ranker_kind(file);
+  if (settings.ranks()) load_feature_names(file, settings);
   if (has_sessions(file)) settings.session_gap = read<double>(file, "settings.session", 1)[0];
   if (file.has("settings.als")) {
     const auto als = read<double>(file, "settings.als", 3);
@@ -239,9 +274,11 @@ void save_user_state(SnapshotWriter& file, const UserState& state, const std::ve
   std::vector<std::uint32_t> sessions, session;
   std::vector<std::uint64_t> history_ends, seen_ends;
   std::vector<double> visits;
+  std::vector<float> times;
   for (const Row user : users) {
     check_interrupt();
-    state.for_each_entry(user, [&](std::uint64_t entry) {
+    state.for_each_entry(user, [&](std::uint64_t entry, float time) {
+      if (state.timed()) times.push_back(time);
       history.push_back(UserState::item_of(entry));
       sessions.push_back(UserState::session_of(entry));
     });
@@ -256,6 +293,7 @@ void save_user_state(SnapshotWriter& file, const UserState& state, const std::ve
   add(file, "history", history);
   add(file, "history.ends", history_ends);
   add(file, "history.sessions", sessions);
+  if (state.timed()) add(file, "history.times", times);
   add(file, "visits", visits);
   add(file, "visits.sessions", session);
   add(file, "seen", seen);
@@ -280,11 +318,16 @@ void load_user_state(const SnapshotReader& file, UserState& state, const std::ve
   const bool by_session = has_sessions(file);  // or all is one session
   const auto sessions = by_session ? read<std::uint32_t>(file, "history.sessions", file.array<Row>("history").size())
                                    : std::span<const std::uint32_t>();
+  const auto times =
+      state.timed() ? read<float>(file, "history.times", file.array<Row>("history").size()) : std::span<const float>();
   std::size_t next_entry = 0;
   lists("history", [&](Row user, Row entry) {
     require(entry == 0 || is_item(entry - 1), "a history holds an unknown item");
-    const std::uint64_t session = by_session ? sessions[next_entry++] : 0;
-    state.restore_entry(user, session << 32 | entry);
+    const std::uint64_t session = by_session ? sessions[next_entry] : 0;
+    const float time = state.timed() ? times[next_entry] : 0.0f;
+    require(std::abs(time) <= kMaxTimestamp * 1.001, "a time in a history is out of range");
+    state.restore_entry(user, session << 32 | entry, time);
+    ++next_entry;
   });
   if (by_session) {
     const auto visits = read<double>(file, "visits", users.size());
@@ -388,6 +431,84 @@ void load_context(const SnapshotReader& file, ContextWeights& context) {
   for (std::size_t k = 0; k < size; ++k) scalars.push_back({values[k], sums[k]});
   require(std::all_of(scalars.begin(), scalars.end(), ContextWeights::is_valid), "a context weight is out of range");
   context.restore(scalars);
+}
+
+void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& ranker, const std::vector<Row>& items) {
+  if (!ranker.on()) return;
+  add<std::uint64_t>(file, "ranker", {static_cast<std::uint64_t>(settings.ranker)});
+  std::vector<float> values, sums;
+  for (const LearnedScalar& scalar : ranker.weights.scalars()) {
+    values.push_back(load_relaxed(&scalar.value));
+    sums.push_back(load_relaxed(&scalar.sum));
+  }
+  add(file, "ranker.weights", values);
+  add(file, "ranker.sums", sums);
+  if (ranker.network) {
+    add(file, "ranker.network", ranker.network->values());
+    add(file, "ranker.net_sums", ranker.network->sums());
+  }
+  std::vector<double> trends;
+  for (const Row item : items) {
+    const Trends::Levels levels = ranker.trends.levels(item);
+    trends.insert(trends.end(), levels.begin(), levels.end());
+  }
+  add(file, "ranker.trends", trends);
+  std::vector<Row> popular;
+  for (std::size_t slot = 0; slot < PopularItems::kSize; ++slot) popular.push_back(ranker.popular.entry(slot));
+  add(file, "ranker.popular", popular);
+  std::string text;
+  std::vector<std::uint64_t> offsets{0};
+  for (const std::string& name : settings.item_features) {
+    text += name;
+    offsets.push_back(text.size());
+  }
+  file.add<char>("ranker.names", std::span<const char>(text));
+  add(file, "ranker.offsets", offsets);
+  std::vector<float> features;
+  for (const Row item : items) {
+    for (std::size_t f = 0; f < ranker.features.count(); ++f) features.push_back(ranker.features.get(item, f));
+  }
+  add(file, "ranker.features", features);
+}
+
+void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<Row>& items,
+                 const EmbeddingTable& table) {
+  if (!ranker.on()) return;
+  const std::size_t size = ranker.weights.scalars().size();
+  const auto values = read<float>(file, "ranker.weights", size);
+  const auto sums = read<float>(file, "ranker.sums", size);
+  std::vector<LearnedScalar> scalars;
+  for (std::size_t k = 0; k < size; ++k) scalars.push_back({values[k], sums[k]});
+  require(std::all_of(scalars.begin(), scalars.end(), LinearWeights::is_valid), "a ranker's weight is out of range");
+  ranker.weights.restore(scalars);
+  if (ranker.network) {
+    const auto parameters = read<float>(file, "ranker.network", ranker.network->num_parameters());
+    const auto squares = read<float>(file, "ranker.net_sums", ranker.network->num_parameters());
+    for (const float value : parameters) {
+      require(std::abs(value) <= Network::kMostWeight, "a ranker's weight is out of range");
+    }
+    for (const float sum : squares) require(sum >= 0 && sum <= kMaxAccumulator, "a ranker's sum is out of range");
+    ranker.network->restore(parameters, squares);
+  }
+  const auto trends = read<double>(file, "ranker.trends", items.size() * Trends::kCount);
+  for (std::size_t k = 0; k < items.size(); ++k) {
+    Trends::Levels levels;
+    std::copy_n(trends.begin() + static_cast<std::ptrdiff_t>(k * Trends::kCount), Trends::kCount, levels.begin());
+    for (const double level : levels) require(!std::isnan(level) && level < INFINITY, "a trend is out of range");
+    ranker.trends.restore(items[k], levels);
+  }
+  const auto popular = read<Row>(file, "ranker.popular", PopularItems::kSize);
+  for (std::size_t slot = 0; slot < popular.size(); ++slot) {
+    const Row entry = popular[slot];
+    require(entry == 0 || (entry - 1 < table.count() && table.is_live(entry - 1)), "an unknown item is popular");
+    ranker.popular.restore(slot, entry);
+  }
+  const std::size_t count = ranker.features.count();
+  const auto features = read<float>(file, "ranker.features", items.size() * count);
+  for (std::size_t k = 0; k < features.size(); ++k) {
+    require(std::abs(features[k]) <= 1e15f, "an item feature is out of range");
+    ranker.features.set(items[k / count], k % count, features[k]);
+  }
 }
 
 void save_filters(SnapshotWriter& file, const FilterSets& filters, const std::vector<Row>& items) {
@@ -506,6 +627,7 @@ void Engine::save(const std::string& path) {
   save_user_state(file, model_.user_state, users);
   save_neighbors(file, settings_, model_.cooccurrence, items);
   save_context(file, model_.context);
+  save_ranker(file, settings_, ranker_, items);
   save_filters(file, filters_, items);
   file.commit();
 }
@@ -544,6 +666,7 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   load_user_state(file, model.user_state, users, model.items);
   load_neighbors(file, model.cooccurrence, items, model.items);
   load_context(file, model.context);
+  load_ranker(file, engine->ranker_, items, model.items);
   load_filters(file, engine->filters_, items, model.items);
 
   const auto globals = read<float>(file, "globals", 2);

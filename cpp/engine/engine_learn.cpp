@@ -68,12 +68,18 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
     if (learner_.is_dislike(event)) {
       learner_.dislike(event);
     } else {
+      if (ranker_.on() && ranker_.is_due(event)) ranker_.learn(event);
       learner_.learn(event);
-      learner_.count({&event, 1});
+      count_learned({&event, 1});
     }
     events_.fetch_add(1, std::memory_order_relaxed);
   }
   if (timed) learn_latency_.record(LatencyHistogram::Clock::now() - start);
+}
+
+void Engine::count_learned(std::span<const Event> events) {
+  learner_.count(events);
+  if (ranker_.on()) ranker_.count(events);
 }
 
 // One call of learn_many: what its threads share.
@@ -222,7 +228,9 @@ void Engine::learn_block(Batch& batch, std::size_t piece, std::span<const std::u
   run.reserve(block.size());
   std::size_t next = 0;  // the first event of `run` that is not learned
   const auto learn_waiting = [&] {
-    learner_.learn_run(std::span(run).subspan(next));
+    const auto waiting = std::span(run).subspan(next);
+    learner_.learn_run(waiting);
+    count_learned(waiting);
     next = run.size();
   };
   for (const std::size_t offset : block) {
@@ -242,10 +250,15 @@ void Engine::learn_block(Batch& batch, std::size_t piece, std::span<const std::u
       run.pop_back();
       learn_waiting();
       learner_.dislike(event);
+    } else if (ranker_.on() && ranker_.is_due(run.back())) [[unlikely]] {
+      const Event event = run.back();
+      run.pop_back();
+      learn_waiting();
+      if (ranker_.is_due(event)) ranker_.learn(event);  // now that what the user did before is known
+      run.push_back(event);
     }
   }
   learn_waiting();
-  learner_.count(run);
 }
 
 void Engine::learn_units(Batch& batch) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <stdexcept>
@@ -20,6 +21,7 @@ namespace {
 using Best = std::vector<Scored<float>>;
 
 constexpr std::size_t kRowsPerCheck = 4096;
+constexpr std::size_t kMostAmong = 4096;  // candidates that the caller gives and that are all ranked
 
 // A known user is scored by its vector; nobody, without a history, gets what is popular.
 bool is_nobody(Row user, const QueryVector& query) { return user == kNoRow && query.history.empty(); }
@@ -36,6 +38,19 @@ std::vector<Row> with_repeated(const QueryVector& query, const std::vector<Row>&
   sort_unique(rows);
   return rows;
 }
+
+// Sets `us` to the microseconds from construction to destruction.
+class Timer {
+ public:
+  explicit Timer(double& us) : us_(us) {}
+  ~Timer() { us_ = std::chrono::duration<double, std::micro>(LatencyHistogram::Clock::now() - start_).count(); }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  double& us_;
+  const LatencyHistogram::Clock::time_point start_ = LatencyHistogram::Clock::now();
+};
 
 // Records the time from construction to destruction.
 class Timed {
@@ -71,6 +86,7 @@ std::vector<Row> Engine::find_known(const IdSpan& ids) {
 Engine::Resolved Engine::resolve(const QueryOptions& options) {
   check_kind(model_.items.ids, options.exclude.kind, "item");
   if (options.among) check_kind(model_.items.ids, options.among->kind, "item");
+  check_context(options.context);
   Resolved resolved;
   if (options.exclude.size > 0) {
     resolved.excluded = find_known(options.exclude);
@@ -114,11 +130,16 @@ Best Engine::most_popular(std::size_t k, const Selection& selection, const Resol
   return best;
 }
 
-Best Engine::retrieve(const QueryVector& query, Row user, std::size_t k, const QueryOptions& options,
-                      const Resolved& resolved, RetrievalReport& report) {
-  const bool by_seen = options.exclude_seen && user != kNoRow;
-  const Selection selection = resolved.selection(by_seen ? &model_.user_state.seen(user) : nullptr);
-  if (is_nobody(user, query)) return most_popular(k, selection, resolved);
+Selection Engine::selection_for(const Asker& asker, const QueryOptions& options, const Resolved& resolved) {
+  const bool by_seen = options.exclude_seen && asker.user != kNoRow;
+  return resolved.selection(by_seen ? &model_.user_state.seen(asker.user) : nullptr);
+}
+
+Best Engine::retrieve(const Asker& asker, std::size_t k, const QueryOptions& options, const Resolved& resolved,
+                      RetrievalReport& report) {
+  const QueryVector& query = asker.query;
+  const Selection selection = selection_for(asker, options, resolved);
+  if (is_nobody(asker.user, query)) return most_popular(k, selection, resolved);
   TopK<float> top(capped(k));
   const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
   const RetrievalOptions retrieval = with_threads(options.retrieval);
@@ -148,37 +169,119 @@ float Engine::score_of(const QueryVector& query, Row item) const {
   return dot + load_relaxed(&model_.items.bias[item]) + query.offset(item);
 }
 
+Ranker::Query Engine::ranking_for(const Asker& asker, std::span<const float> context) const {
+  if (asker.user != kNoRow) return {ranker_, asker.query, asker.user, latest_timestamp(), context};
+  return {ranker_, asker.query, asker.session, latest_timestamp(), context};
+}
+
+void Engine::check_ranks(std::string_view what) const {
+  if (!ranker_.on())
+    throw std::invalid_argument(message(what, " needs an engine with a ranker, not one with ranker=None"));
+}
+
+void Engine::check_context(std::span<const float> context) const {
+  if (context.empty()) return;
+  check_ranks("context");
+  if (context.size() != ranker_.features.count()) {
+    throw std::invalid_argument(message("context must have a value for each of ", ranker_.features.count(),
+                                        " item features, not ", context.size()));
+  }
+  check_finite(context, "context");
+}
+
+Best Engine::answer(const Asker& asker, std::size_t k, const QueryOptions& options, const Resolved& resolved,
+                    Plan& plan, bool all) {
+  const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
+  if (!ranker_.on() || k == 0 || is_nobody(asker.user, asker.query)) {
+    return retrieve(asker, k, options, resolved, plan.retrieval);
+  }
+  const Selection selection = selection_for(asker, options, resolved);
+  if (among == nullptr || (!all && among->size() > kMostAmong)) {
+    const Best found = retrieve(asker, num_retrieved(k), options, resolved, plan.retrieval);
+    return merge(asker, found, k, options, selection, among, plan);
+  }
+  std::vector<Row> rows;
+  for (const Row row : *among) {
+    if (model_.items.is_live(row) && selection.admits(row)) rows.push_back(row);
+  }
+  plan.retrieval.way = Way::kGather;
+  plan.retrieval.search.scored = plan.candidates.retrieved = rows.size();
+  const Timer timer(plan.rank_us);
+  Ranker::Query query = ranking_for(asker, options.context);
+  return best_of(query, rows, k);
+}
+
+Best Engine::merge(const Asker& asker, std::span<const Scored<float>> retrieved, std::size_t k,
+                   const QueryOptions& options, const Selection& selection, const std::vector<Row>* among, Plan& plan) {
+  const Timer timer(plan.rank_us);
+  Ranker::Query query = ranking_for(asker, options.context);
+  const auto admits = [&](Row row) {
+    return model_.items.is_live(row) && selection.admits(row) &&
+           (among == nullptr || std::binary_search(among->begin(), among->end(), row));
+  };
+  std::vector<Row> rows = query.choose(admits);
+  const std::size_t chosen = rows.size();
+  for (const auto& [score, row] : retrieved) {
+    if (!query.is_candidate(row)) rows.push_back(row);
+  }
+  const std::size_t known = rows.size();
+  query.for_each_popular([&](Row row) {
+    if (!query.is_candidate(row) &&
+        std::find(rows.begin() + static_cast<std::ptrdiff_t>(chosen), rows.end(), row) == rows.end() && admits(row)) {
+      rows.push_back(row);
+    }
+  });
+  plan.candidates = {known - chosen, query.num_own(), chosen - query.num_own(), rows.size() - known};
+  return best_of(query, rows, k);
+}
+
+Best Engine::best_of(Ranker::Query& query, std::span<const Row> rows, std::size_t k) const {
+  TopK<float> top(capped(k));
+  std::array<float, kRowsPerCheck> scores;
+  for (std::size_t first = 0; first < rows.size(); first += kRowsPerCheck) {
+    const auto block = rows.subspan(first, std::min(kRowsPerCheck, rows.size() - first));
+    query.score(block, scores.data());
+    for (std::size_t j = 0; j < block.size(); ++j) {
+      if (scores[j] >= top.threshold()) top.push(scores[j], block[j]);
+    }
+    if (rows.size() > kRowsPerCheck) check_interrupt();
+  }
+  return top.take_sorted();
+}
+
 Rankings Engine::recommend(const Id& user, const QueryOptions& options) {
   const Timed timed(query_latency_);
   const auto pin = domain_.pin_reader();
   check_kind(model_.users.ids, user.kind, "user");
   const Resolved resolved = resolve(options);
-  const Row row = find(model_.users.ids, user);
-  QueryVector query;
-  model_.compose(row, latest_timestamp(), query);
+  Asker asker{find(model_.users.ids, user), {}, {}};
+  model_.compose(asker.user, latest_timestamp(), asker.query);
   Rankings rankings;
-  RetrievalReport report;
-  append(rankings, retrieve(query, row, options.k, options, resolved, report));
-  rankings.certified = report.search.certified;
+  Plan plan;
+  append(rankings, answer(asker, options.k, options, resolved, plan));
+  rankings.certified = plan.retrieval.search.certified;
   queries_.fetch_add(1, std::memory_order_relaxed);
   return rankings;
 }
 
 Plan Engine::plan(const Id& user, const QueryOptions& options) {
-  using Clock = LatencyHistogram::Clock;
-  const auto us = [](Clock::duration time) { return std::chrono::duration<double, std::micro>(time).count(); };
   const auto pin = domain_.pin_reader();
   check_kind(model_.users.ids, user.kind, "user");
-  const auto start = Clock::now();
-  const Resolved resolved = resolve(options);
-  const Row row = find(model_.users.ids, user);
-  QueryVector query;
-  model_.compose(row, latest_timestamp(), query);
-  const auto composed = Clock::now();
   Plan plan;
-  retrieve(query, row, options.k, options, resolved, plan.retrieval);
-  plan.compose_us = us(composed - start);
-  plan.retrieve_us = us(Clock::now() - composed);
+  Asker asker;
+  std::optional<Resolved> resolved;
+  {
+    const Timer timer(plan.compose_us);
+    resolved = resolve(options);
+    asker.user = find(model_.users.ids, user);
+    model_.compose(asker.user, latest_timestamp(), asker.query);
+  }
+  double answer_us = 0;
+  {
+    const Timer timer(answer_us);
+    answer(asker, options.k, options, *resolved, plan);
+  }
+  plan.retrieve_us = answer_us - plan.rank_us;
   return plan;
 }
 
@@ -186,22 +289,19 @@ Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& op
   const Timed timed(query_latency_);
   const auto pin = domain_.pin_reader();
   check_kind(model_.items.ids, history.kind, "item");
-  const Resolved resolved = resolve(options);
+  Resolved resolved = resolve(options);
   const std::vector<Row> session = find_known(history);
-  QueryVector query;
-  model_.compose(kNoRow, session, query);
-  Rankings rankings;
-  RetrievalReport report;
+  Asker asker{kNoRow, session, {}};
+  model_.compose(kNoRow, session, asker.query);
   // A session's items are what the visitor has seen.
   if (options.exclude_seen) {
-    Resolved without = resolved;
-    without.excluded.insert(without.excluded.end(), session.begin(), session.end());
-    sort_unique(without.excluded);
-    append(rankings, retrieve(query, kNoRow, options.k, options, without, report));
-  } else {
-    append(rankings, retrieve(query, kNoRow, options.k, options, resolved, report));
+    resolved.excluded.insert(resolved.excluded.end(), session.begin(), session.end());
+    sort_unique(resolved.excluded);
   }
-  rankings.certified = report.search.certified;
+  Rankings rankings;
+  Plan plan;
+  append(rankings, answer(asker, options.k, options, resolved, plan));
+  rankings.certified = plan.retrieval.search.certified;
   queries_.fetch_add(1, std::memory_order_relaxed);
   return rankings;
 }
@@ -211,36 +311,42 @@ void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& opti
                             std::vector<Best>& results, std::size_t first, std::atomic<bool>& certified) {
   const std::size_t stride = model_.items.stride();
   AlignedFloats vectors(kBatch * stride);
-  std::vector<QueryVector> queries;
+  std::vector<Asker> askers;
   std::vector<std::vector<Row>> apart;  // what the selections leave out
   std::vector<Selection> selections, wanted;
   std::vector<TopK<float>> tops;
   std::vector<std::size_t> slots;
   apart.reserve(users.size());
   const Way way = retriever_.choose(resolved.selection(nullptr), nullptr, options.retrieval);
+  const bool ranks = ranker_.on() && options.k > 0;
   const bool one_by_one = way == Way::kGraph || options.retrieval.most != CellIndex::kAllCells;
   for (std::size_t u = 0; u < users.size(); ++u) {
-    QueryVector& query = queries.emplace_back();
-    model_.compose(users[u], latest_timestamp(), query);
+    Asker& asker = askers.emplace_back();
+    asker.user = users[u];
+    const QueryVector& query = asker.query;
+    model_.compose(users[u], latest_timestamp(), asker.query);
     if (is_nobody(users[u], query) || resolved.among || one_by_one) {
-      RetrievalReport report;
-      results[first + u] = retrieve(query, users[u], options.k, options, resolved, report);
-      if (!report.search.certified) certified.store(false, std::memory_order_relaxed);  // read when all have ended
-      queries.pop_back();
+      Plan plan;
+      results[first + u] = answer(asker, options.k, options, resolved, plan);
+      // Relaxed: read when all have ended.
+      if (!plan.retrieval.search.certified) certified.store(false, std::memory_order_relaxed);
+      askers.pop_back();
       continue;
     }
     std::copy(query.x.begin(), query.x.end(), vectors.begin() + static_cast<std::ptrdiff_t>(slots.size() * stride));
     wanted.push_back(resolved.selection(options.exclude_seen ? &model_.user_state.seen(users[u]) : nullptr));
     apart.push_back(with_repeated(query, resolved.excluded));
     selections.push_back({wanted.back().seen, apart.back(), wanted.back().filter});
-    tops.emplace_back(capped(options.k));
+    tops.emplace_back(capped(ranks ? num_retrieved(options.k) : options.k));
     slots.push_back(first + u);
   }
   if (slots.empty()) return;
   retriever_.search_many(way, vectors.data(), selections, tops.data());
   for (std::size_t q = 0; q < slots.size(); ++q) {
-    push_repeated(queries[q], wanted[q], nullptr, tops[q]);
+    push_repeated(askers[q].query, wanted[q], nullptr, tops[q]);
     results[slots[q]] = tops[q].take_sorted();
+    Plan plan;
+    if (ranks) results[slots[q]] = merge(askers[q], results[slots[q]], options.k, options, wanted[q], nullptr, plan);
   }
 }
 
@@ -288,19 +394,40 @@ std::vector<float> Engine::score(const Id& user, const IdSpan& items) {
   return scores;
 }
 
-Rankings Engine::rank(const Id& user, const IdSpan& items) {
+Rankings Engine::rank(const Id& user, const IdSpan& items, std::span<const float> context) {
   const auto pin = domain_.pin_reader();
   check_kind(model_.users.ids, user.kind, "user");
+  check_context(context);
+  QueryOptions options;
+  options.context = context;
   Resolved resolved;
   resolved.among = find_all(model_.items.ids, items, "item");
   sort_unique(*resolved.among);
-  const Row row = find(model_.users.ids, user);
-  QueryVector query;
-  model_.compose(row, latest_timestamp(), query);
+  Asker asker{find(model_.users.ids, user), {}, {}};
+  model_.compose(asker.user, latest_timestamp(), asker.query);
   Rankings rankings;
-  RetrievalReport report;
-  append(rankings, retrieve(query, row, resolved.among->size(), {}, resolved, report));
+  Plan plan;
+  append(rankings, answer(asker, resolved.among->size(), options, resolved, plan, true));
   return rankings;
+}
+
+std::vector<float> Engine::ranker_signals(const Id& user, const IdSpan& items) {
+  check_ranks("ranker_signals");
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.users.ids, user.kind, "user");
+  const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
+  Asker asker{find(model_.users.ids, user), {}, {}};
+  model_.compose(asker.user, latest_timestamp(), asker.query);
+  Ranker::Query query = ranking_for(asker, {});
+  std::vector<float> signals;
+  signals.reserve(rows.size() * ranker_.num_signals());
+  for (const Row& row : rows) {
+    float score;
+    query.score({&row, 1}, &score);
+    for (std::size_t s = 0; s < ranker_.num_signals(); ++s) signals.push_back(query.signal(s, 0));
+    if (signals.size() % kRowsPerCheck == 0) check_interrupt();
+  }
+  return signals;
 }
 
 std::vector<float> Engine::predict(const Id& user, const IdSpan& items) {

@@ -93,6 +93,24 @@ void Engine::set_items(const IdSpan& ids, std::span<const float> vectors, const 
   if (model_.fold_in) model_.fold_in->invalidate();
 }
 
+void Engine::set_item_features(const IdSpan& ids, std::span<const float> values) {
+  if (ranker_.features.count() == 0) {
+    throw std::invalid_argument("set_item_features needs an engine that was made with item_features");
+  }
+  if (values.size() != ids.size * ranker_.features.count()) {
+    throw std::invalid_argument(
+        message("values must be ", ids.size * ranker_.features.count(), " numbers, not ", values.size()));
+  }
+  check_finite(values, "an item feature");
+  const auto pin = domain_.pin_writer();
+  const std::vector<Row> rows = find_all(model_.items.ids, ids, "item");
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    for (std::size_t f = 0; f < ranker_.features.count(); ++f) {
+      ranker_.features.set(rows[k], f, values[k * ranker_.features.count() + f]);
+    }
+  }
+}
+
 void Engine::remove_users(const IdSpan& ids) {
   const auto pause = domain_.pause_writers();
   const auto pin = domain_.pin_reader();
@@ -125,6 +143,7 @@ void Engine::sweep_removed() {
   const auto gone = [this](Row item) { return !model_.items.is_live(item); };
   model_.user_state.erase_items(model_.users.count(), gone);
   model_.recent.erase_if(gone);
+  ranker_.popular.erase_if(gone);
   if (!removed_items_.empty()) model_.cooccurrence.erase_if(model_.items.count(), gone);
   retriever_.forget(removed_items_);
   for (const Row row : removed_items_) model_.items.recycle(row);

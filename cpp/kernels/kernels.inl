@@ -311,6 +311,7 @@ const Kernels kernels = {
     screen_moved,       screen_cosine,
     screen_many,        multiply,
     solve_row,          exponentials,
+    log1p_scaled,
 };
 
 }  // namespace RECENGINE_ISA

@@ -1,4 +1,4 @@
-// Exponentials of many scores. Included by kernels.inl, inside the namespace of one instruction set.
+// Exponentials and logarithms of many scores. Included by kernels.inl, inside the namespace of one instruction set.
 
 // e^x for -87 <= x <= 87, within 2 ulp: as `exponential` of pairs.inl, for whole registers. Below -87: e^-87.
 RECENGINE_INLINE vec exponentials_of(vec x) {
@@ -31,4 +31,37 @@ float exponentials(float* x, float scale, float shift, std::size_t n) {
     }
   }
   return fold((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+// log(y) for 1 <= y < infinity: y = m 2^e with m around 1, and a polynomial of m - 1 (Cephes, logf).
+RECENGINE_INLINE vec logarithms_of(vec y) {
+  const ints pattern = reinterpret_cast<ints>(y);
+  const vec mantissa = reinterpret_cast<vec>((pattern & 0x007FFFFF) | 0x3F800000);  // in [1, 2)
+  const ints upper = mantissa > splat(1.41421356f);                                 // -1 where true
+  const vec e = __builtin_convertvector((pattern >> 23) - 127 - upper, vec);
+  const vec f = (upper ? mantissa * splat(0.5f) : mantissa) - splat(1.0f);
+  vec p = splat(7.0376836292e-2f);
+  p = multiply_add(p, f, splat(-1.1514610310e-1f));
+  p = multiply_add(p, f, splat(1.1676998740e-1f));
+  p = multiply_add(p, f, splat(-1.2420140846e-1f));
+  p = multiply_add(p, f, splat(1.4249322787e-1f));
+  p = multiply_add(p, f, splat(-1.6668057665e-1f));
+  p = multiply_add(p, f, splat(2.0000714765e-1f));
+  p = multiply_add(p, f, splat(-2.4999993993e-1f));
+  p = multiply_add(p, f, splat(3.3333331174e-1f));
+  const vec square = f * f;
+  vec tail = p * f * square;
+  tail = multiply_add(e, splat(-2.12194440e-4f), tail);
+  tail = multiply_add(square, splat(-0.5f), tail);
+  return multiply_add(e, splat(0.693359375f), f + tail);
+}
+
+void log1p_scaled(float* x, float scale, std::size_t n) {
+  const vec lowest = splat(1.0f), highest = splat(3e38f);
+  for (std::size_t k = 0; k < n; k += kLanes) {
+    vec y = multiply_add(splat(scale), load_vector(x + k), lowest);
+    y = y > lowest ? y : lowest;
+    y = y < highest ? y : highest;
+    store_vector(x + k, logarithms_of(y));
+  }
 }

@@ -220,6 +220,10 @@ struct Kernels : RowKernels<float> {
   // x[k] = exp(scale * x[k] + shift) within 2^-20 relative, for exponents within +-87, to which others are clamped;
   // returns their sum. x is private and 64-byte aligned, n a multiple of kRowPadding.
   float (*exponentials)(float* x, float scale, float shift, std::size_t n);
+
+  // x[k] = log(1 + scale * x[k]) within 2^-22, relative where that is above 1; 0 where scale * x[k] is negative or a
+  // NaN, and at most log(3e38). x is private and 64-byte aligned, n a multiple of kRowPadding.
+  void (*log1p_scaled)(float* x, float scale, std::size_t n);
 };
 
 // Each defined by the translation unit of its name; neon by baseline.cpp, whose source it is, in place of baseline.

@@ -69,7 +69,7 @@ class Learner {
   struct PairGroup;
   bool learns_pairs() const {
     return settings_.storage == Storage::kFp32 && settings_.objective == Objective::kBpr && settings_.negatives == 1 &&
-           settings_.history == 0 && settings_.user_model == UserModel::kLearned;
+           settings_.history == 0 && settings_.user_model == UserModel::kLearned && !settings_.ranks();
   }
   bool ranks() const { return settings_.objective == Objective::kSoftmax || settings_.objective == Objective::kBpr; }
   void prepare_pair(const Event& event, Pair& pair) const;

@@ -14,7 +14,7 @@ constexpr std::uint64_t kItemStream = 0x6974656D73u;  // "items": users and item
 Model::Model(EpochDomain& domain, const Settings& settings)
     : users(domain, settings.dim, {settings.seed, settings.history > 0 ? 0.0f : settings.init_scale}, settings.storage),
       items(domain, settings.dim, {settings.seed ^ kItemStream, settings.init_scale}, settings.storage),
-      user_state(domain, settings.remembered(), settings.session_gap),
+      user_state(domain, settings.remembered(), settings.session_gap, settings.ranks()),
       popularity(settings.popularity_half_life),
       cooccurrence(settings.neighbors, settings.neighbors_half_life),
       context(settings.history, settings.history_decay),

@@ -19,6 +19,14 @@
 
 namespace recengine {
 
+// A zeroed column means "no events": levels are stored as such, with zero standing for -infinity (and a level of
+// exactly zero, a single event at the origin, for the smallest positive number).
+inline double decode_level(double stored) { return stored == 0 ? -std::numeric_limits<double>::infinity() : stored; }
+inline double encode_level(double level) {
+  if (std::isinf(level)) return 0;
+  return level == 0 ? std::numeric_limits<double>::min() : level;
+}
+
 class Popularity {
  public:
   explicit Popularity(double half_life) : half_life_(half_life) {}
@@ -35,25 +43,25 @@ class Popularity {
     std::array<double, kBatch> olds, nows, fresh;
     for (std::size_t e = 0; e < count; ++e) {
       levels[e] = &level_[items[e]];
-      olds[e] = decode(levels[e]->load(std::memory_order_relaxed));
+      olds[e] = decode_level(levels[e]->load(std::memory_order_relaxed));
       nows[e] = scaled(timestamps[e]);
     }
     active_kernels().log2_add(olds.data(), nows.data(), count, fresh.data());
     for (std::size_t e = 0; e < count; ++e) {
       // Where another event came first, of the batch or of another thread, again. Relaxed: the value stands for itself,
       // nothing is published through it.
-      double old = encode(olds[e]);
-      while (!levels[e]->compare_exchange_strong(old, encode(fresh[e]), std::memory_order_relaxed)) {
-        olds[e] = decode(old);
+      double old = encode_level(olds[e]);
+      while (!levels[e]->compare_exchange_strong(old, encode_level(fresh[e]), std::memory_order_relaxed)) {
+        olds[e] = decode_level(old);
         active_kernels().log2_add(&olds[e], &nows[e], 1, &fresh[e]);
       }
     }
   }
 
   // L_i: orders items at any time; -infinity for items without events.
-  double level(Row item) const { return decode(level_[item].load(std::memory_order_relaxed)); }
+  double level(Row item) const { return decode_level(level_[item].load(std::memory_order_relaxed)); }
   // For loading. REQUIRES: a level that was finite or -infinity when saved.
-  void restore(Row item, double level) { level_[item].store(encode(level), std::memory_order_relaxed); }
+  void restore(Row item, double level) { level_[item].store(encode_level(level), std::memory_order_relaxed); }
   // The decayed count behind a level.
   double count(double level, double now) const { return std::exp2(level - scaled(now)); }
 
@@ -61,14 +69,6 @@ class Popularity {
 
  private:
   double scaled(double timestamp) const { return timestamp / half_life_; }
-
-  // A zeroed column means "no events": levels are stored as such, with zero standing for -infinity (and a level of
-  // exactly zero, a single event at the origin, for the smallest positive number).
-  static double decode(double stored) { return stored == 0 ? -std::numeric_limits<double>::infinity() : stored; }
-  static double encode(double level) {
-    if (std::isinf(level)) return 0;
-    return level == 0 ? std::numeric_limits<double>::min() : level;
-  }
 
   const double half_life_;
   Column<std::atomic<double>> level_;

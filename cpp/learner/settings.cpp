@@ -1,5 +1,6 @@
 #include "learner/settings.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <stdexcept>
@@ -27,6 +28,8 @@ constexpr std::array<std::pair<std::string_view, Optimizer>, 2> kOptimizers{
     {{"adagrad", Optimizer::kAdagrad}, {"sgd", Optimizer::kSgd}}};
 constexpr std::array<std::pair<std::string_view, Storage>, 2> kStorages{
     {{"fp32", Storage::kFp32}, {"fp16", Storage::kFp16}}};
+constexpr std::array<std::pair<std::string_view, RankerKind>, 3> kRankers{
+    {{"none", RankerKind::kNone}, {"linear", RankerKind::kLinear}, {"mlp", RankerKind::kMlp}}};
 
 template <class Table>
 auto parse(const Table& table, std::string_view what, std::string_view name) {
@@ -56,10 +59,12 @@ Objective parse_objective(std::string_view name) { return parse(kObjectives, "ob
 UserModel parse_user_model(std::string_view name) { return parse(kUserModels, "user_model", name); }
 Optimizer parse_optimizer(std::string_view name) { return parse(kOptimizers, "optimizer", name); }
 Storage parse_storage(std::string_view name) { return parse(kStorages, "storage", name); }
+RankerKind parse_ranker(std::string_view name) { return parse(kRankers, "ranker", name); }
 std::string_view name_of(Objective objective) { return name_in(kObjectives, objective); }
 std::string_view name_of(UserModel user_model) { return name_in(kUserModels, user_model); }
 std::string_view name_of(Optimizer optimizer) { return name_in(kOptimizers, optimizer); }
 std::string_view name_of(Storage storage) { return name_in(kStorages, storage); }
+std::string_view name_of(RankerKind ranker) { return name_in(kRankers, ranker); }
 
 void check_learning_rate(double rate) { check_range("learning_rate", rate, 0, 1e6, "a finite number of at least 0"); }
 
@@ -85,8 +90,26 @@ void Settings::validate() const {
   }
   if (negatives > kMaxNegatives) refuse("negatives", message("at most ", kMaxNegatives), negatives);
   if (history > kMaxHistory) refuse("history", message("at most ", kMaxHistory), history);
-  const bool ranks = objective == Objective::kSoftmax || objective == Objective::kBpr;
-  if (ranks && negatives == 0) refuse("negatives", message("at least 1 for objective '", name_of(objective), "'"), 0);
+  const bool is_choice = objective == Objective::kSoftmax || objective == Objective::kBpr;
+  if (ranks() && !is_choice) {
+    refuse("ranker", message("None for objective '", name_of(objective), "'"), message("'", name_of(ranker), "'"));
+  }
+  if (!item_features.empty() && !ranks()) refuse("item_features", "empty without a ranker", item_features.front());
+  if (item_features.size() > kMaxItemFeatures) {
+    refuse("item_features", message("at most ", kMaxItemFeatures, " names"), item_features.size());
+  }
+  for (std::size_t f = 0; f < item_features.size(); ++f) {
+    const std::string& name = item_features[f];
+    const auto before = item_features.begin() + static_cast<std::ptrdiff_t>(f);
+    if (name.empty() || name.size() > kMaxFeatureName) {
+      refuse("item_features", message("names of 1 to ", kMaxFeatureName, " bytes"), message("'", name, "'"));
+    }
+    if (std::find(item_features.begin(), before, name) != before) {
+      refuse("item_features", "distinct names", message("twice '", name, "'"));
+    }
+  }
+  if (is_choice && negatives == 0)
+    refuse("negatives", message("at least 1 for objective '", name_of(objective), "'"), 0);
   if (objective == Objective::kSquared && negatives != 0) refuse("negatives", "0 for objective 'squared'", negatives);
 }
 

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "learner/als_settings.hpp"
 #include "storage/row_table.hpp"
@@ -14,6 +16,10 @@ namespace recengine {
 enum class Objective : std::uint32_t { kSoftmax, kBpr, kLogistic, kSquared };
 enum class UserModel : std::uint32_t { kLearned, kAls };
 enum class Optimizer : std::uint32_t { kAdagrad, kSgd };
+enum class RankerKind : std::uint32_t { kNone, kLinear, kMlp };
+
+// A user's last items that a ranker looks at.
+inline constexpr std::uint32_t kRankerHistory = 64;
 
 // Of an event, in seconds, without sign: over any half-life far from overflow.
 inline constexpr double kMaxTimestamp = 1e15;
@@ -41,8 +47,15 @@ struct Settings {
   std::uint32_t neighbors_window = 8;          // last items that an event is counted with
   double neighbors_half_life = 120 * 86400.0;  // seconds; infinity: never forgets
 
+  RankerKind ranker = RankerKind::kNone;  // what orders the candidates that retrieval and others found
+
+  std::vector<std::string> item_features;  // names of the caller's own, for the ranker
+
+  bool ranks() const { return ranker != RankerKind::kNone; }
   // How many of a user's last items are remembered.
-  std::uint32_t remembered() const { return neighbors == 0 ? history : std::max(history, neighbors_window); }
+  std::uint32_t remembered() const {
+    return std::max({history, neighbors == 0 ? 0 : neighbors_window, ranks() ? kRankerHistory : 0});
+  }
 
   // Throws std::invalid_argument naming the first value that is out of range.
   void validate() const;
@@ -53,15 +66,19 @@ inline constexpr std::uint32_t kMaxHistory = 1024;
 inline constexpr std::uint32_t kMaxNegatives = 65536;
 inline constexpr std::uint32_t kMaxNeighbors = 256;
 inline constexpr std::uint32_t kMaxNeighborsWindow = 64;
+inline constexpr std::size_t kMaxItemFeatures = 16;
+inline constexpr std::size_t kMaxFeatureName = 64;  // bytes
 
 Objective parse_objective(std::string_view name);
 UserModel parse_user_model(std::string_view name);
 Optimizer parse_optimizer(std::string_view name);
 Storage parse_storage(std::string_view name);
+RankerKind parse_ranker(std::string_view name);
 std::string_view name_of(Objective objective);
 std::string_view name_of(UserModel user_model);
 std::string_view name_of(Optimizer optimizer);
 std::string_view name_of(Storage storage);
+std::string_view name_of(RankerKind ranker);
 
 // REQUIRES-checks shared with the setters of a running engine; throw std::invalid_argument.
 void check_learning_rate(double rate);

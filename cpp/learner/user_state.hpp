@@ -1,11 +1,12 @@
 // UserState: what an engine remembers of each user beside the learned row: the last items, newest first, with the
-// sessions they came in, and all items seen.
+// sessions they came in and, if asked for, their times, and all items seen.
 //
 // A session is a run of events with no pause longer than `session_gap` seconds. Time never runs backwards for it: an
 // event from before the user's last one belongs to the session of that one.
 //
 // Thread safety: `observe` and `contains` from any thread; writers of one user take turns, readers never wait. A reader
-// that meets a writer may see the newest item in the place of the oldest: never an item the user did not have.
+// that meets a writer may see the newest item, or its time, in the place of the oldest: never an item the user did not
+// have.
 // `erase_items` and `restore` need writers paused.
 #pragma once
 
@@ -30,21 +31,22 @@ struct HistoryEntry {
 
 class UserState {
  public:
-  UserState(EpochDomain& domain, std::uint32_t history, double session_gap)
-      : domain_(domain), history_(history), session_gap_(session_gap) {}
+  UserState(EpochDomain& domain, std::uint32_t history, double session_gap, bool timed)
+      : domain_(domain), history_(history), session_gap_(session_gap), timed_(timed) {}
 
   std::uint32_t history() const { return history_; }
 
   void reserve(std::size_t users) {
     users_.reserve(users);
     ring_.reserve(users * history_);
+    if (timed_) times_.reserve(users * history_);
     if (history_ > 0) visits_.reserve(users);
   }
 
   void wipe(Row user) {
     users_[user].seen.erase_if([](Row) { return true; }, domain_);
     users_[user].pushed.store(0, std::memory_order_relaxed);
-    for (std::uint32_t slot = 0; slot < history_; ++slot) ring(user, slot).store(0, std::memory_order_relaxed);
+    for (std::uint32_t slot = 0; slot < history_; ++slot) clear(user, slot);
   }
 
   // The user chose this item, or disliked it, at this time.
@@ -52,21 +54,22 @@ class UserState {
     User& state = users_[user];
     if (history_ == 0 && state.seen.contains(item)) return;  // nothing to write: no turn to take
     const Turn turn(state.writing);
-    if (history_ > 0) push(state, user, entry(item, visit(user, timestamp), disliked));
+    if (history_ > 0) push(state, user, entry(item, visit(user, timestamp), disliked), timestamp);
     state.seen.insert(item, domain_);
   }
 
-  // For saving: visits the entries of the history, oldest first; and the way back, entry by entry. An entry's lower
-  // half is an item + 1, or 0 for one that was removed, its upper half session_of(entry). REQUIRES: writers paused, or
-  // a new engine.
+  // For saving: visits the entries of the history, oldest first, with their times; and the way back, entry by entry. An
+  // entry's lower half is an item + 1, or 0 for one that was removed, its upper half session_of(entry). REQUIRES:
+  // writers paused, or a new engine.
   template <class Visit>
   void for_each_entry(Row user, Visit visit) const {
     const std::uint32_t pushed = users_[user].pushed.load(std::memory_order_acquire);
     for (std::uint32_t age = std::min(pushed, history_); age > 0; --age) {
-      visit(ring(user, (pushed - age) % history_).load(std::memory_order_relaxed));
+      const std::uint32_t slot = (pushed - age) % history_;
+      visit(ring(user, slot).load(std::memory_order_relaxed), time(user, slot));
     }
   }
-  void restore_entry(Row user, std::uint64_t entry) { push(users_[user], user, entry); }
+  void restore_entry(Row user, std::uint64_t entry, float time) { push(users_[user], user, entry, time); }
   void restore_seen(Row user, Row item) { users_[user].seen.insert(item, domain_); }
   double last_visit(Row user) const { return history_ > 0 ? visits_[user].last.load(std::memory_order_relaxed) : 0; }
   void restore_visit(Row user, double last, std::uint32_t session) {
@@ -82,8 +85,9 @@ class UserState {
   static std::uint32_t session_of(std::uint64_t entry) { return static_cast<std::uint32_t>(entry >> 32); }
 
   // Copies the last items, at most `most` (<= history()), into `entries`, newest first, as they stand at time `now`;
-  // returns how many. Removed items are left out.
-  std::uint32_t last_items(Row user, double now, HistoryEntry* entries, std::uint32_t most) const {
+  // returns how many. Removed items are left out. `times`, if given, gets their times.
+  std::uint32_t last_items(Row user, double now, HistoryEntry* entries, std::uint32_t most,
+                           float* times = nullptr) const {
     if (history_ == 0) return 0;
     const std::uint32_t pushed = users_[user].pushed.load(std::memory_order_acquire);
     const std::uint32_t length = std::min(pushed, most);
@@ -93,13 +97,22 @@ class UserState {
     const std::uint32_t session = visits.session.load(std::memory_order_relaxed);
     std::uint32_t count = 0;
     for (std::uint32_t age = 0; age < length; ++age) {
-      const std::uint64_t entry = ring(user, (pushed - 1 - age) % history_).load(std::memory_order_relaxed);
+      const std::uint32_t slot = (pushed - 1 - age) % history_;
+      const std::uint64_t entry = ring(user, slot).load(std::memory_order_relaxed);
       if (item_of(entry) == 0) continue;
+      if (times != nullptr) times[count] = time(user, slot);
       entries[count++] = {item_of(entry) - 1, goes_on && (session_of(entry) & ~kDisliked) == session,
                           (session_of(entry) & kDisliked) != 0};
     }
     return count;
   }
+
+  // Whether the user's session goes on at this time. False for a user without items.
+  bool goes_on(Row user, double now) const {
+    if (history_ == 0 || users_[user].pushed.load(std::memory_order_relaxed) == 0) return false;
+    return now - visits_[user].last.load(std::memory_order_relaxed) <= session_gap_;
+  }
+  bool timed() const { return timed_; }
 
   const RowSet& seen(Row user) const { return users_[user].seen; }
   void prefetch(Row user) const { __builtin_prefetch(&users_[user], 1); }
@@ -110,14 +123,14 @@ class UserState {
     for (Row user = 0; user < users; ++user) {
       for (std::uint32_t slot = 0; slot < history_; ++slot) {
         const Row item = item_of(ring(user, slot).load(std::memory_order_relaxed));
-        if (item != 0 && gone(item - 1)) ring(user, slot).store(0, std::memory_order_relaxed);
+        if (item != 0 && gone(item - 1)) clear(user, slot);
       }
       users_[user].seen.erase_if(gone, domain_);
     }
   }
 
   std::size_t memory_bytes(Row users) const {
-    std::size_t bytes = users_.memory_bytes() + ring_.memory_bytes() + visits_.memory_bytes();
+    std::size_t bytes = users_.memory_bytes() + ring_.memory_bytes() + times_.memory_bytes() + visits_.memory_bytes();
     for (Row user = 0; user < users; ++user) bytes += users_[user].seen.memory_bytes();
     return bytes;
   }
@@ -152,24 +165,35 @@ class UserState {
     return session;
   }
 
-  void push(User& state, Row user, std::uint64_t entry) {
+  void push(User& state, Row user, std::uint64_t entry, double timestamp) {
     if (history_ == 0) return;
     const std::uint32_t pushed = state.pushed.load(std::memory_order_relaxed);
-    ring(user, pushed % history_).store(entry, std::memory_order_relaxed);
+    const std::uint32_t slot = pushed % history_;
+    ring(user, slot).store(entry, std::memory_order_relaxed);
+    // Seconds as a float: within 64 at today's Unix time, where days are asked for.
+    if (timed_) times_[place(user, slot)].store(static_cast<float>(timestamp), std::memory_order_relaxed);
     // Release: a reader that sees the new length sees the entry.
     state.pushed.store(pushed + 1 < 2 * history_ ? pushed + 1 : pushed + 1 - history_, std::memory_order_release);
   }
 
-  std::atomic<std::uint64_t>& ring(Row user, std::uint32_t slot) { return ring_[std::size_t{user} * history_ + slot]; }
-  const std::atomic<std::uint64_t>& ring(Row user, std::uint32_t slot) const {
-    return ring_[std::size_t{user} * history_ + slot];
+  std::size_t place(Row user, std::uint32_t slot) const { return std::size_t{user} * history_ + slot; }
+  std::atomic<std::uint64_t>& ring(Row user, std::uint32_t slot) { return ring_[place(user, slot)]; }
+  const std::atomic<std::uint64_t>& ring(Row user, std::uint32_t slot) const { return ring_[place(user, slot)]; }
+  void clear(Row user, std::uint32_t slot) {
+    ring(user, slot).store(0, std::memory_order_relaxed);
+    if (timed_) times_[place(user, slot)].store(0, std::memory_order_relaxed);
+  }
+  float time(Row user, std::uint32_t slot) const {
+    return timed_ ? times_[place(user, slot)].load(std::memory_order_relaxed) : 0.0f;
   }
 
   EpochDomain& domain_;
   const std::uint32_t history_;
   const double session_gap_;
+  const bool timed_;
   Column<User> users_;
   Column<std::atomic<std::uint64_t>> ring_;
+  Column<std::atomic<float>> times_;
   Column<Visits> visits_;
 };
 

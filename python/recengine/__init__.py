@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from recengine._core import FormatError
 from recengine.engine import Engine
+from recengine.explanation import Explanation
 from recengine.filters import Filter
 from recengine.fit import FitResult, Ials, Sgd, Softmax
 from recengine.ranking import Ranking
@@ -23,6 +24,7 @@ from recengine.system import info
 __all__ = [
     "Cells",
     "Engine",
+    "Explanation",
     "Filter",
     "FitResult",
     "Flat",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from recengine import _core
 from recengine.columns import id_column, number_column, seconds, seconds_column
+from recengine.explanation import Explanation, Part
 from recengine.filters import Filter, core_filter
 from recengine.fit import FitResult, Ials, Method, Reporter, fit
 from recengine.ranking import Ranking, padded, single
@@ -21,8 +22,10 @@ __all__ = ["Engine"]
 
 Id = str | int
 Objective = Literal["softmax", "bpr", "logistic", "squared"]
+Ranker = Literal["auto", "linear", "mlp"]
 
 ALS = Ials()
+_NO_RANKER = "none"  # as the core calls it
 
 # What each objective starts from where the caller says nothing: (learning_rate with Adagrad, with SGD, negatives).
 _DEFAULTS: dict[str, tuple[float, float, int]] = {
@@ -83,9 +86,20 @@ class Engine:
         Of the rows of users and items: ``"fp32"``, or ``"fp16"``, which halves them. Scores are then within the
         rounding of the rows (2^-11 of each coordinate), rankings exact for the rounded rows. Steps are taken in float32
         and rounded at random, up or down, so that small ones count on average; coordinates stay within 65,504.
+    ranker
+        What orders the candidates: the embedding's best, neighbours of the user's last items, the user's own items and
+        popular ones (docs/ranker.md). ``"linear"``: by a weighted sum of their signals (`ranker_weights`), learned
+        online. ``"mlp"``: that sum and what a small neural network adds, with 64 hidden units over the signals and
+        products of the user's vector and the item's row. None: the inner product alone, nothing but retrieval.
+        ``"auto"``: "linear" for a softmax with a history and learned users, else None. A ranker takes 512 bytes more a
+        user and 32 an item.
+    item_features
+        Names of numbers that you know of your items, at most 16: further signals for the ranker, whose weights are
+        learned like those of its own. `set_item_features` gives them values; best of order 1, so that they are learned
+        as fast as the others.
     neighbors
         Slots of each item's list of neighbours: the items that the same users chose shortly before or after it
-        (docs/cooccurrence.md). 0 to 256; 0 keeps no lists, 64 are 832 bytes an item.
+        (docs/cooccurrence.md). 0 to 256; 0 keeps no lists, 64 are 832 bytes an item. Default: 64 for a ranker, else 0.
     neighbors_window
         How many of the user's last items an event is counted with, 1 to 64, each weighing .8 of the one after it.
     neighbors_half_life
@@ -144,7 +158,9 @@ class Engine:
         session_gap: float = 3600.0,
         popularity_half_life: float = 14 * 86400.0,
         storage: Literal["fp32", "fp16"] = "fp32",
-        neighbors: int = 0,
+        ranker: Ranker | None = "auto",
+        item_features: Sequence[str] = (),
+        neighbors: int | None = None,
         neighbors_window: int = 8,
         neighbors_half_life: float = 120 * 86400.0,
         user_model: Literal["learned", "als"] = "learned",
@@ -159,6 +175,10 @@ class Engine:
             learning_rate = sgd_rate if optimizer == "sgd" else adagrad_rate
             if user_model == "als":
                 learning_rate = 0.0
+        if ranker == "auto":
+            ranker = "linear" if objective == "softmax" and history != 0 and user_model == "learned" else None
+        if neighbors is None:
+            neighbors = 0 if ranker is None else 64
         core = _core.Engine(
             {
                 "dim": dim,
@@ -177,6 +197,8 @@ class Engine:
                 "session_gap": session_gap,
                 "popularity_half_life": popularity_half_life,
                 "storage": storage,
+                "ranker": _NO_RANKER if ranker is None else ranker,
+                "item_features": _names(item_features),
                 "neighbors": neighbors,
                 "neighbors_window": neighbors_window,
                 "neighbors_half_life": neighbors_half_life,
@@ -220,7 +242,8 @@ class Engine:
         user_bias, item_bias
             (n,) and (m,); `user_bias` and `global_bias` enter `predict` only: they change no ranking.
         settings
-            As for the constructor; ``history`` is 0 unless given, so that the vectors are used as they are.
+            As for the constructor; ``history`` is 0 and ``ranker`` None unless given, so that the vectors are used as
+            they are.
 
         Examples
         --------
@@ -231,7 +254,7 @@ class Engine:
         vectors = np.asarray(item_factors, dtype=np.float32)
         if vectors.ndim != 2 or vectors.shape[1] == 0:
             raise ValueError(f"item_factors must be of shape (m, dim), not {vectors.shape}")
-        engine = cls(**{"dim": vectors.shape[1], "history": 0, **settings})
+        engine = cls(**{"dim": vectors.shape[1], "history": 0, "ranker": None, **settings})
         engine.set_users(user_ids, user_factors, user_bias)
         engine.set_items(item_ids, vectors, item_bias)
         engine._core.global_bias = global_bias
@@ -392,6 +415,7 @@ class Engine:
         among: Any = None,
         filter: Filter | None = None,
         retrieval: Retrieval = "auto",
+        context: Mapping[str, float] | None = None,
     ) -> Ranking:
         """The k best items for a user, for each of several users, or for a visitor known by a list of items only.
 
@@ -414,11 +438,15 @@ class Engine:
             `k`.
         retrieval
             "auto", which is exact and takes the way that costs least; or `Flat`, `Cells`, `Graph` with their options.
+        context
+            For this request alone: numbers to be added to the learned weights of `item_features`, by name. So
+            ``{"margin": 0.1}`` ranks items higher by a tenth of their margin.
 
         Returns
         -------
         Ranking
-            Exact; of equal scores the lower slot first: the order in which the items came, as long as none was
+            With a ranker its scores; `certified` then says that the candidates of the embedding are exact. Else
+            exact; of equal scores the lower slot first: the order in which the items came, as long as none was
             removed. Shapes (m,) or, for n users, (n, k).
 
         Raises
@@ -440,18 +468,20 @@ class Engine:
         excluded = None if exclude is None else id_column(exclude)
         candidates = None if among is None else id_column(among)
         condition, way = core_filter(self._core, filter), core_retrieval(retrieval)
+        added = self._context(context)
         if user is None:
             if history is None:
                 raise ValueError("recommend needs a user or a history")
             session = id_column(history)
-            found = self._core.recommend_history(session, k, exclude_seen, excluded, candidates, condition, way)
+            found = self._core.recommend_history(session, k, exclude_seen, excluded, candidates, condition, way, added)
         elif history is not None:
             raise ValueError("recommend takes a user or a history, not both")
         elif _is_id(user):
-            found = self._core.recommend(user, k, exclude_seen, excluded, candidates, condition, way)
+            found = self._core.recommend(user, k, exclude_seen, excluded, candidates, condition, way, added)
         else:
             users = id_column(user)
-            return padded(*self._core.recommend_many(users, k, exclude_seen, excluded, candidates, condition, way), k)
+            many = self._core.recommend_many(users, k, exclude_seen, excluded, candidates, condition, way, added)
+            return padded(*many, k)
         return single(*found)
 
     def plan(
@@ -464,6 +494,7 @@ class Engine:
         among: Any = None,
         filter: Filter | None = None,
         retrieval: Retrieval = "auto",
+        context: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
         """Runs `recommend` with these arguments and says how.
 
@@ -472,8 +503,9 @@ class Engine:
         dict
             ``retrieval``: the way taken ("flat", "gather", "cells" or "graph"); ``certified``; ``cells`` there are and
             ``cells_visited``; rows whose codes were ``rows_screened``, whose vectors were ``rows_scored``, and
-            those not coded yet, ``rows_pending``; microseconds for the user's vector, ``compose_us``, and for the
-            items, ``retrieve_us``.
+            those not coded yet, ``rows_pending``; ``candidates`` of the ranker by source, each counted once
+            ("retrieved", "own", "neighbors", "popular"); microseconds for the user's vector, ``compose_us``, for the
+            items, ``retrieve_us``, and for ranking them, ``rank_us``.
 
         Examples
         --------
@@ -490,6 +522,7 @@ class Engine:
             None if among is None else id_column(among),
             core_filter(self._core, filter),
             core_retrieval(retrieval),
+            self._context(context),
         )
 
     def score(self, user: Id, items: Any) -> npt.NDArray[np.float32]:
@@ -505,7 +538,7 @@ class Engine:
         """
         return self._core.score(user, id_column(items))
 
-    def rank(self, user: Id, items: Any) -> Ranking:
+    def rank(self, user: Id, items: Any, *, context: Mapping[str, float] | None = None) -> Ranking:
         """These items, each once, as `recommend` would order and score them.
 
         Raises KeyError naming the first unknown item.
@@ -516,7 +549,67 @@ class Engine:
         >>> engine.rank("ann", ["tea", "cup"]).ids.tolist()
         ['cup', 'tea']
         """
-        return single(*self._core.rank(user, id_column(items)))
+        return single(*self._core.rank(user, id_column(items), self._context(context)))
+
+    def explain(self, user: Id, item: Id) -> Explanation:
+        """Why `rank` and `recommend` score an item as they do: the parts that add up to the score.
+
+        The embedding's score falls into the user's row, each item of the history, the bias and the offset; with a
+        ranker all of them times its weight, and each other signal times its own, and with ``ranker="mlp"`` what the
+        network adds. (A vector that is solved, ``user_model="als"``, is one part.) An unknown user sees the popularity
+        ranking.
+
+        Raises KeyError for an unknown item.
+
+        Examples
+        --------
+        >>> engine = Engine.from_factors(["ann"], [[1.0, 0.0]], ["tea"], [[0.5, 1.0]], item_bias=[0.25])
+        >>> explanation = engine.explain("ann", "tea")
+        >>> explanation.score, [(part.name, part.contribution) for part in explanation.parts]
+        (0.75, [('user', 0.5), ('bias', 0.25)])
+        >>> engine = Engine.from_factors([], np.zeros((0, 2)), ["tea", "cup"], [[1.0, 0.0], [1.0, 0.1]], history=2)
+        >>> engine.learn_one("ann", "tea", weight=0.0)
+        >>> engine.explain("ann", "cup").sentence()
+        'because you bought tea'
+        """
+        score, parts = self._core.explain(user, item)
+        return Explanation(user, item, score, tuple(Part(name, _plain(other), *rest) for name, other, *rest in parts))
+
+    def ranker_features(self, user: Id, items: Any) -> dict[str, npt.NDArray[np.float32]]:
+        """The signals of n items for a user, as the ranker weighs them: by name, float32 (n,). docs/ranker.md has their
+        formulas.
+
+        Raises ValueError without a ranker, KeyError naming the first unknown item.
+
+        Examples
+        --------
+        >>> engine = Engine(dim=4, seed=0)
+        >>> engine.learn_many(["ann", "ann", "bob"], ["tea", "cup", "tea"])
+        >>> features = engine.ranker_features("ann", ["tea", "cup"])
+        >>> features["in_session"].tolist(), features["after_last"].tolist(), len(features)
+        ([1.0, 1.0], [0.0, 0.0], 15)
+        """
+        values = self._core.ranker_signals(user, id_column(items))
+        return {name: values[:, place].copy() for place, name in enumerate(self._core.ranker_names())}
+
+    def ranker_weights(self) -> dict[str, tuple[float, float]]:
+        """The ranker's weight of each signal, by name: while a session goes on, and when it is over. Empty without a
+        ranker.
+
+        >>> Engine(dim=4).ranker_weights()["score"]
+        (1.0, 1.0)
+        """
+        names, weights = self._core.ranker_names(), self._core.ranker_weights().tolist()
+        return dict(zip(names, zip(weights[: len(names)], weights[len(names) :], strict=True), strict=True))
+
+    def _context(self, context: Mapping[str, float] | None) -> list[float]:
+        if not context:
+            return []
+        names = self._core.settings()["item_features"]
+        for name in context:
+            if name not in names:
+                raise ValueError(f"context must name item features, which are {names}, not {name!r}")
+        return [float(context.get(name, 0.0)) for name in names]
 
     def predict(self, user: Id, item: Any) -> Any:
         """The probability (logistic: ``sigmoid(score + b_u + b)``) or rating (squared: ``score + b_u + mean``) of an
@@ -626,6 +719,27 @@ class Engine:
                 core_retrieval(retrieval),
             )
         )
+
+    # ---- the caller's features
+
+    def set_item_features(self, items: Any, values: npt.ArrayLike) -> None:
+        """Gives n items their `item_features`: values (n, m) in the order of the names, or (n,) for one name.
+
+        They count from the next ranking on. Items that were given none have zeros; removed ones lose theirs.
+
+        Raises ValueError, before anything changes, for another shape or for values that are not finite or beyond 1e15,
+        KeyError naming the first unknown item.
+
+        Examples
+        --------
+        >>> engine = Engine(dim=4, seed=0, item_features=["margin"])
+        >>> engine.learn_many(["ann", "bob", "bob"], ["tea", "tea", "cup"])
+        >>> engine.set_item_features(["tea", "cup"], [0.0, 1.0])
+        >>> engine.recommend("ann", context={"margin": 50.0}, k=1).ids.tolist()
+        ['cup']
+        """
+        table = np.asarray(values, dtype=np.float32)
+        self._core.set_item_features(_id_or_column(items), table[:, np.newaxis] if table.ndim == 1 else table)
 
     # ---- filters
 
@@ -870,6 +984,9 @@ class Engine:
         32
         """
         settings = {**self._core.settings(), "learning_rate": self.learning_rate, "threads": self.threads}
+        settings["item_features"] = tuple(settings["item_features"])
+        if settings["ranker"] == _NO_RANKER:
+            settings["ranker"] = None
         doubles = ("popularity_half_life", "neighbors_half_life")  # the others are float32 in the core
         return {
             name: _shortest(value) if isinstance(value, float) and name not in doubles else value
@@ -935,6 +1052,12 @@ class Engine:
         return f"<table><caption>recengine.Engine</caption><tbody>{rows}</tbody></table>"
 
 
+def _names(names: Sequence[str]) -> list[str]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"item_features must be a sequence of str, not {names!r}")
+    return list(names)
+
+
 def _shortest(value: float) -> float:
     """The shortest decimal that is the same float32: 0.1 rather than 0.10000000149."""
     return float(str(np.float32(value)))
@@ -952,6 +1075,11 @@ def _file_name(path: str | os.PathLike[str]) -> bytes:
     if b"\0" in name:
         raise ValueError(f"path must not hold a null character: {path!r}")
     return name
+
+
+def _plain(value: Any) -> Any:
+    """A Python int in place of numpy's."""
+    return value.item() if isinstance(value, np.integer) else value
 
 
 def _id_or_column(ids: Any) -> Sequence[Any] | Any:

@@ -13,6 +13,7 @@ from recengine.events import TimeUnit, read_events
 
 Order: TypeAlias = Literal["file", "shuffled"]
 Objective: TypeAlias = Literal["softmax", "bpr", "logistic", "squared"]
+RankerName: TypeAlias = Literal["auto", "linear", "mlp", "none"]
 
 app = typer.Typer(
     name="recengine",
@@ -63,6 +64,7 @@ def replay(
     negatives: Annotated[int | None, typer.Option(help="Sampled negatives an event.")] = None,
     history: Annotated[int | None, typer.Option(help="Last items in a user's vector; 0 for none.")] = None,
     history_decay: Annotated[float | None, typer.Option(help="Weight of an item over that of the next.")] = None,
+    ranker: Annotated[RankerName, typer.Option(help="What orders the candidates.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Of everything drawn.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="OUT", help="Write all figures there.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Plot recall over time there.")] = None,
@@ -87,7 +89,8 @@ def replay(
         from recengine.cli.replay import check_outputs, in_time_order, run_replay
 
         check_outputs(json, plot)
-        engine = Engine(**{name: given for name, given in settings.items() if given is not None})
+        given = {name: value for name, value in settings.items() if value is not None}
+        engine = Engine(**given, ranker=None if ranker == "none" else ranker)
         with one_line_errors(TypeError):
             events = read_events(file, user=user, item=item, time=time, value=value, time_unit=time_unit)
         result = run_replay(

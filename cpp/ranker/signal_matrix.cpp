@@ -1,0 +1,49 @@
+#include "ranker/signal_matrix.hpp"
+
+#include <algorithm>
+
+#include "kernels/kernels.hpp"
+#include "kernels/relaxed.hpp"
+
+namespace recengine {
+
+namespace {
+
+constexpr float kCountScale = 1 / 0.003f;  // of co-occurrence over events: what is below counts little
+
+}  // namespace
+
+void SignalMatrix::fill(const Model& model, const Trends& trends, const ItemFeatures& features,
+                        const QueryVector& query, const Evidence& evidence, std::span<const Row> rows, double now) {
+  size_ = rows.size();
+  stride_ = (size_ + kRowPadding - 1) / kRowPadding * kRowPadding;
+  count_ = kSignals + features.count();
+  values_.assign(count_ * stride_, 0.0f);
+
+  float* const scores = mutable_row(kScoreSignal);
+  model.items.rows.gather_dot(query.x.data(), rows, scores);
+  for (std::size_t j = 0; j < size_; ++j) {
+    const float score = scores[j] + load_relaxed(&model.items.bias[rows[j]]) + query.offset(rows[j]);
+    // A NaN, of infinities that met, ranks last.
+    scores[j] = score >= -kMostScore ? std::min(score, kMostScore) : -kMostScore;
+  }
+
+  for (std::size_t j = 0; j < size_; ++j) {
+    const std::uint32_t index = evidence.find(rows[j]);
+    if (index == Evidence::kNothing) continue;
+    for (std::size_t s = 0; s < kNeighborSignals; ++s) mutable_row(kAfterLast + s)[j] = evidence.neighbor(index)[s];
+    if (index >= evidence.num_own()) continue;
+    for (std::size_t s = 0; s < kOwnSignals; ++s) mutable_row(kInSession + s)[j] = evidence.own(index)[s];
+  }
+  active_kernels().log1p_scaled(mutable_row(kAfterLast), kCountScale, kNeighborSignals * stride_);
+
+  std::array<float*, Trends::kCount> popularity;
+  for (std::size_t h = 0; h < Trends::kCount; ++h) popularity[h] = mutable_row(kPopularity1 + h);
+  trends.log_counts(rows, now, popularity);
+
+  for (std::size_t f = 0; f < features.count(); ++f) {
+    for (std::size_t j = 0; j < size_; ++j) mutable_row(kSignals + f)[j] = features.get(rows[j], f);
+  }
+}
+
+}  // namespace recengine
