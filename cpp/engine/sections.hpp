@@ -1,0 +1,81 @@
+// The sections of an engine's file (docs/file-format.md), by what they hold: each is saved by one function and loaded
+// by another, which trusts nothing that it reads.
+#pragma once
+
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "learner/context_weights.hpp"
+#include "learner/cooccurrence.hpp"
+#include "learner/settings.hpp"
+#include "learner/user_state.hpp"
+#include "ranker/ranker.hpp"
+#include "retrieval/filter_sets.hpp"
+#include "storage/embedding_table.hpp"
+#include "storage/message.hpp"
+#include "storage/snapshot.hpp"
+
+namespace recengine {
+
+template <class T>
+void add(SnapshotWriter& file, const std::string& name, const std::vector<T>& values) {
+  file.add<T>(name, std::span<const T>(values));
+}
+
+// Thrown where a section holds what no engine wrote; load adds the file's name.
+class Damage : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+template <class... Parts>
+void require(bool condition, const Parts&... what) {
+  if (!condition) throw Damage(message(what...));
+}
+
+template <class T>
+std::span<const T> read(const SnapshotReader& file, const std::string& name, std::size_t length) {
+  const auto values = file.array<T>(name);
+  require(values.size() == length, name, " holds ", values.size(), " values, not ", length);
+  return values;
+}
+
+// --- sections_settings.cpp
+void save_settings(SnapshotWriter& file, const Settings& settings, float learning_rate);
+// Whether the file was written since there are sessions and learned weights.
+bool has_sessions(const SnapshotReader& file);
+Settings load_settings(const SnapshotReader& file);
+
+// --- sections_tables.cpp
+std::vector<Row> live_rows(const EmbeddingTable& table);
+void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table,
+                const std::vector<Row>& rows);
+// Fills the table with what has been checked; returns the live slots.
+std::vector<Row> load_table(const SnapshotReader& file, const std::string& name, IdKind kind, EmbeddingTable& table);
+
+// --- sections_users.cpp
+void save_user_state(SnapshotWriter& file, const UserState& state, const std::vector<Row>& users);
+void load_user_state(const SnapshotReader& file, UserState& state, const std::vector<Row>& users,
+                     const EmbeddingTable& items);
+
+// --- sections_neighbors.cpp
+void save_neighbors(SnapshotWriter& file, const Settings& settings, const Cooccurrence& lists,
+                    const std::vector<Row>& items);
+void load_neighbors(const SnapshotReader& file, Cooccurrence& lists, const std::vector<Row>& items,
+                    const EmbeddingTable& table);
+
+// --- sections_ranker.cpp
+void save_context(SnapshotWriter& file, const ContextWeights& context);
+void load_context(const SnapshotReader& file, ContextWeights& context);
+void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& ranker, const std::vector<Row>& items);
+void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<Row>& items,
+                 const EmbeddingTable& table);
+
+// --- sections_filters.cpp
+void save_filters(SnapshotWriter& file, const FilterSets& filters, const std::vector<Row>& items);
+void load_filters(const SnapshotReader& file, FilterSets& filters, const std::vector<Row>& items,
+                  const EmbeddingTable& table);
+
+}  // namespace recengine

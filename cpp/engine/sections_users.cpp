@@ -1,0 +1,84 @@
+// What users did last, in an engine's file.
+#include <algorithm>
+#include <cmath>
+
+#include "engine/sections.hpp"
+#include "storage/interrupt.hpp"
+
+namespace recengine {
+
+void save_user_state(SnapshotWriter& file, const UserState& state, const std::vector<Row>& users) {
+  std::vector<Row> history, seen;
+  std::vector<std::uint32_t> sessions, session;
+  std::vector<std::uint64_t> history_ends, seen_ends;
+  std::vector<double> visits;
+  std::vector<float> times;
+  for (const Row user : users) {
+    check_interrupt();
+    state.for_each_entry(user, [&](std::uint64_t entry, float time) {
+      if (state.timed()) times.push_back(time);
+      history.push_back(UserState::item_of(entry));
+      sessions.push_back(UserState::session_of(entry));
+    });
+    visits.push_back(state.last_visit(user));
+    session.push_back(state.session(user));
+    history_ends.push_back(history.size());
+    const auto first = static_cast<std::ptrdiff_t>(seen.size());
+    state.seen(user).for_each([&seen](Row item) { seen.push_back(item); });
+    std::sort(seen.begin() + first, seen.end());
+    seen_ends.push_back(seen.size());
+  }
+  add(file, "history", history);
+  add(file, "history.ends", history_ends);
+  add(file, "history.sessions", sessions);
+  if (state.timed()) add(file, "history.times", times);
+  add(file, "visits", visits);
+  add(file, "visits.sessions", session);
+  add(file, "seen", seen);
+  add(file, "seen.ends", seen_ends);
+}
+
+void load_user_state(const SnapshotReader& file, UserState& state, const std::vector<Row>& users,
+                     const EmbeddingTable& items) {
+  const auto lists = [&](const std::string& name, auto visit) {
+    const auto values = file.array<Row>(name);
+    const auto ends = read<std::uint64_t>(file, name + ".ends", users.size());
+    require(std::is_sorted(ends.begin(), ends.end()) && (ends.empty() ? 0 : ends.back()) == values.size(), name,
+            ".ends are out of order");
+    std::size_t next = 0;
+    for (std::size_t u = 0; u < users.size(); ++u) {
+      check_interrupt();
+      require(name != "history" || ends[u] - next <= state.history(), "a history is too long");
+      for (; next < ends[u]; ++next) visit(users[u], values[next]);
+    }
+  };
+  const auto is_item = [&items](Row item) { return item < items.count() && items.is_live(item); };
+  const bool by_session = has_sessions(file);  // or all is one session
+  const auto sessions = by_session ? read<std::uint32_t>(file, "history.sessions", file.array<Row>("history").size())
+                                   : std::span<const std::uint32_t>();
+  const auto times =
+      state.timed() ? read<float>(file, "history.times", file.array<Row>("history").size()) : std::span<const float>();
+  std::size_t next_entry = 0;
+  lists("history", [&](Row user, Row entry) {
+    require(entry == 0 || is_item(entry - 1), "a history holds an unknown item");
+    const std::uint64_t session = by_session ? sessions[next_entry] : 0;
+    const float time = state.timed() ? times[next_entry] : 0.0f;
+    require(std::abs(time) <= kMaxTimestamp * 1.001, "a time in a history is out of range");
+    state.restore_entry(user, session << 32 | entry, time);
+    ++next_entry;
+  });
+  if (by_session) {
+    const auto visits = read<double>(file, "visits", users.size());
+    const auto session = read<std::uint32_t>(file, "visits.sessions", users.size());
+    for (std::size_t u = 0; u < users.size(); ++u) {
+      require(std::isfinite(visits[u]) && session[u] < 1u << 31, "a visit is out of range");
+      state.restore_visit(users[u], visits[u], session[u]);
+    }
+  }
+  lists("seen", [&](Row user, Row item) {
+    require(is_item(item), "a user has seen an unknown item");
+    state.restore_seen(user, item);
+  });
+}
+
+}  // namespace recengine
