@@ -123,7 +123,7 @@ class Engine {
   // Events of one user stay in order and on one thread. Returns how many were applied: all, unless interrupted.
   std::size_t learn_many(const EventColumns& events, std::size_t threads);
 
-  // --- queries (engine_query.cpp)
+  // --- queries (engine_query.cpp, engine_rank.cpp)
   Rankings recommend(const Id& user, const QueryOptions& options);
   Plan plan(const Id& user, const QueryOptions& options);  // runs the query
   Rankings recommend_history(const IdSpan& history, const QueryOptions& options);

@@ -1,0 +1,34 @@
+// What the sources of queries share.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "engine/latency.hpp"
+#include "learner/model.hpp"
+
+namespace recengine {
+
+// A known user is scored by its vector; nobody, without a history, gets what is popular.
+inline bool is_nobody(Row user, const QueryVector& query) { return user == kNoRow && query.history.empty(); }
+
+inline void sort_unique(std::vector<Row>& rows) {
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+}
+
+// Sets `us` to the microseconds from construction to destruction.
+class Timer {
+ public:
+  explicit Timer(double& us) : us_(us) {}
+  ~Timer() { us_ = std::chrono::duration<double, std::micro>(LatencyHistogram::Clock::now() - start_).count(); }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  double& us_;
+  const LatencyHistogram::Clock::time_point start_ = LatencyHistogram::Clock::now();
+};
+
+}  // namespace recengine
