@@ -110,8 +110,10 @@ def draw(points: list[Point], path: Path) -> None:
     pyplot = drift_run.pyplot()
     titles = list(dict.fromkeys(point.catalogue for point in points))
     ways = list(dict.fromkeys(point.way for point in points))
-    figure, axes = pyplot.subplots(1, len(titles), figsize=(6.5 * len(titles), 5.5), squeeze=False)
-    for axis, title in zip(axes[0], titles, strict=True):
+    rows = (len(titles) + 1) // 2  # catalogues come in pairs, ALS and BPR
+    figure, grid = pyplot.subplots(rows, 2, figsize=(13, 5.5 * rows), squeeze=False)
+    axes = grid.flatten()
+    for axis, title in zip(axes, titles, strict=True):
         for n, way in enumerate(ways):
             own = sorted((p for p in points if (p.catalogue, p.way) == (title, way)), key=lambda p: p.p50_us)
             style = drift_run.style(way, n)
@@ -122,8 +124,9 @@ def draw(points: list[Point], path: Path) -> None:
         axis.set_yticks([1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 1e-4])
         axis.set_yticklabels(["0", ".5", ".8", ".9", ".95", ".98", ".99", ".999", "1"])
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("recall")
-    axes[0][-1].legend(fontsize="small")
+    for axis in grid[:, 0]:
+        axis.set_ylabel("recall")
+    axes[-1].legend(fontsize="small")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
