@@ -506,6 +506,31 @@ def test_explanations_add_up(options: dict[str, Any]) -> None:
             assert found.sentence().startswith("because ")
 
 
+def test_explanations_after_a_dislike() -> None:
+    """The last item that counts is the last that was chosen, and nothing is said to be bought that was disliked."""
+    engine = shop()
+    engine.learn_one(500, 10, timestamp=1e7)
+    engine.learn_one(500, 60, -1.0, timestamp=1e7)
+    for item in (9, 11, 60, 61):
+        parts = engine.explain(500, item).parts
+        assert {part.item for part in parts if part.name in ("after_last", "before_last")} == {10}
+        assert [part.item for part in parts if part.name == "disliked"] == [60]
+    engine.learn_one(501, 60, -1.0, timestamp=1e7)
+    parts = engine.explain(501, 61).parts
+    assert {part.item for part in parts if part.name in ("after_last", "before_last")} == {None}
+    two = Engine.from_factors([7], [[0.0, 0.0]], [1, 2], [[1.0, 0.0], [-1.0, 0.0]], history=4)
+    two.learn_one(7, 1, -1.0, weight=0.0)
+    assert two.score(7, [2])[0] > 0
+    assert two.explain(7, 2).sentence() == "because it may suit you"
+
+
+def test_a_context_that_is_none() -> None:
+    engine = shop(item_features=["margin"])
+    for context in (["margin"], {"margin": "a"}, {"margin": None}):
+        with pytest.raises(TypeError, match="context"):
+            engine.recommend(1, context=context)  # type: ignore[arg-type]
+
+
 def test_explanations_of_other_users() -> None:
     engine = shop()
     unknown = engine.explain(999, 4)

@@ -243,6 +243,21 @@ def test_upkeep_ends_where_a_few_rows_are_far_from_all_others(dim: int) -> None:
     assert engine.recommend(0, 20).ids.tolist() == exact(engine, 0, 20)
 
 
+@pytest.mark.parametrize("kind", ["27 points", "98 % zero", "a point"])
+def test_upkeep_ends_where_few_rows_are_distinct(kind: str) -> None:
+    """Clusters merged for being too small are no growth of the others, for which all would be trained again."""
+    rng = np.random.default_rng(0)
+    rows = rng.choice([-1.0, 0.0, 1.0], (9_000, 3))
+    if kind == "98 % zero":
+        rows = rng.normal(size=(9_000, 3)) * (rng.random((9_000, 1)) > 0.98)
+    elif kind == "a point":
+        rows = np.ones((9_000, 3))
+    engine = Engine.from_factors([0], [[1.0, 0.5, -2.0]], np.arange(9_000), rows, maintenance=False)
+    assert engine.maintain() < 100
+    assert engine.maintain() == 0
+    assert engine.recommend(0, 20).ids.tolist() == exact(engine, 0, 20)
+
+
 def test_queries_beside_learners_and_upkeep() -> None:
     """Ids are distinct and known; scores are in order. When all is quiet, answers are exact."""
     engine = made(8_000, objective="bpr", learning_rate=0.1, threads=1)

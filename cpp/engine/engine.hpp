@@ -81,7 +81,7 @@ struct Plan {
 
 // A part of a score.
 struct ExplanationPart {
-  std::string name;  // "user", "history", "bias", "offset", "popularity", or that of a signal
+  std::string name;  // "user", "history", "disliked", "bias", "offset", "popularity", or that of a signal
   Row item;          // its number in Explanation::items, or kNoRow
   float value, weight;
   double contribution;  // their product

@@ -34,7 +34,8 @@ void Engine::explain_score(const Asker& asker, Row item, double weight, Explanat
     }
     for (const QueryVector::Term& term : query.history) {
       model_.items.rows.load(term.item, other.data());
-      part("history", term.item, double{term.weight} * dot(other, row));
+      const bool disliked = term.scalar == QueryVector::kFixed;
+      part(disliked ? "disliked" : "history", term.item, double{term.weight} * dot(other, row));
     }
   }
   part("bias", kNoRow, double{load_relaxed(&model_.items.bias[item])});

@@ -135,6 +135,7 @@ void Engine::remove_items(const IdSpan& ids) {
   if (model_.fold_in) model_.fold_in->invalidate();
   // Only now: an item that has left its filters and is still live would match what shuts them out.
   filters_.finish_removal(std::move(change), rows);
+  ranker_.popular.erase_if([this](Row item) { return !model_.items.is_live(item); });
   if (removed_items_.size() >= std::max(kSweepCount, num_items() / kSweepShare)) sweep_removed();
 }
 

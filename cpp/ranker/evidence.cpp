@@ -58,6 +58,7 @@ void Evidence::gather(const Cooccurrence& lists, std::span<const OwnEntry> entri
   clear(entries.size() + kSources * lists.slots() + 1);
   in_session_ = !entries.empty() && entries.front().entry.in_session;
   gather_own(entries, now);
+  last_source_ = kNoRow;
   if (lists.on()) gather_neighbors(lists, entries, now);
 }
 
@@ -134,6 +135,7 @@ void Evidence::gather_neighbors(const Cooccurrence& lists, std::span<const OwnEn
     }
     weight *= kSourceDecay;
   }
+  if (count > 0) last_source_ = sources.front().item;
   list_.resize(lists.slots());
   for (const Source& source : std::span(sources).first(count)) {
     const float norm = 1 / (static_cast<float>(lists.count(source.item, now)) + kEventsOfNothing);

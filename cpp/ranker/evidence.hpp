@@ -40,6 +40,8 @@ class Evidence {
   // What there was before is dropped. REQUIRES: entries of live items.
   void gather(const Cooccurrence& lists, std::span<const OwnEntry> entries, double now);
 
+  // The item whose neighbours are those of the last item; kNoRow: there is none.
+  Row last_source() const { return last_source_; }
   // Whether a session goes on.
   bool in_session() const { return in_session_; }
   // What becomes a candidate of what `admits(row)`: the own items first, then the kNeighbors neighbours with most
@@ -94,6 +96,7 @@ class Evidence {
   void gather_neighbors(const Cooccurrence& lists, std::span<const OwnEntry> entries, double now);
 
   bool in_session_ = false;
+  Row last_source_ = kNoRow;
   std::vector<Entry> table_{2};  // open addressing; a power of two, at most half full
   std::vector<std::uint32_t> places_;
   std::vector<Row> rows_;

@@ -21,9 +21,9 @@ namespace recengine {
 class LinearWeights {
  public:
   static constexpr float kRate = 0.05f;
-  static constexpr float kForget = 1e-5f;     // of Adagrad's sums at each step: rates that do not die away
-  static constexpr float kMostWeight = 64;    // of either sign: room for what is learned, none for divergence
-  static constexpr float kMostSlope = 1e15f;  // signals that large say nothing of a direction
+  static constexpr float kForget = 1e-5f;    // of Adagrad's sums at each step: rates that do not die away
+  static constexpr float kMostWeight = 64;   // of either sign: room for what is learned, none for divergence
+  static constexpr float kMostSlope = 1e6f;  // larger ones would keep a weight from moving for long
 
   explicit LinearWeights(std::size_t signals) : signals_(signals), scalars_(2 * signals) {
     for (const bool in_session : {true, false}) set(in_session)[kScoreSignal].value = 1;

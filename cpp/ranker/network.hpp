@@ -32,7 +32,7 @@ class Network {
 
   // The memory of one call.
   struct Work {
-    AlignedFloats inputs, hidden, output, weights, sums, row, products, slopes, gradient;
+    AlignedFloats inputs, hidden, output, weights, sums, row, slopes, gradient;
   };
 
   Network(std::size_t signals, std::uint64_t seed);

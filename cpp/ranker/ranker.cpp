@@ -90,7 +90,7 @@ Ranker::Query::~Query() {
 
 std::size_t Ranker::Query::num_own() const { return work_->evidence.num_own_candidates(); }
 bool Ranker::Query::is_candidate(Row row) const { return work_->evidence.is_candidate(row); }
-Row Ranker::Query::last_item() const { return work_->entries.empty() ? kNoRow : work_->entries.front().entry.item; }
+Row Ranker::Query::last_item() const { return work_->evidence.last_source(); }
 bool Ranker::Query::in_session() const { return work_->evidence.in_session(); }
 
 void Ranker::Query::score(std::span<const Row> rows, float* out) {

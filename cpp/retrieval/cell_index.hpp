@@ -112,6 +112,7 @@ class CellIndex {
   struct Built;
   struct Worn;
   bool wants_training() const;
+  double mean_spread() const;
   bool train(std::size_t threads, std::atomic<bool>& stop);
   bool refine(std::atomic<bool>& stop);
   std::optional<Worn> find_worn();
@@ -134,7 +135,8 @@ class CellIndex {
   bool rebuilding_ = false;
   DirtyRows rewritten_;           // while rebuilding: rows coded meanwhile
   std::size_t trained_rows_ = 0;  // GUARDED_BY(upkeep_mutex_), as is
-  double trained_spread_ = 0;     // the mean of all clusters
+  double trained_spread_ = 0;     // of a row, when the clusters were trained, or had settled after that
+  bool settled_ = false;          // nothing was left to refine since
 };
 
 }  // namespace recengine

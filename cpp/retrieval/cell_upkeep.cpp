@@ -170,11 +170,21 @@ bool CellIndex::wants_training() const {
   const auto pin = domain_.pin_reader();
   const std::size_t rows = items_.size();
   if (rows < kMinRows) return false;
+  if (directory()->num_centres() == 0 || rows >= 2 * trained_rows_ || 4 * rows <= trained_rows_) return true;
+  // Not before clusters have settled: merging some that were too small is no growth, and would be undone and repeated.
+  return settled_ && mean_spread() > double{kSpreading} * trained_spread_;
+}
+
+// Of a row, from its cluster's centre. REQUIRES: this thread is pinned.
+double CellIndex::mean_spread() const {
   const Directory& now = *directory();
-  if (now.num_centres() == 0 || rows >= 2 * trained_rows_ || 4 * rows <= trained_rows_) return true;
-  double spread = 0;
-  for (std::size_t j = 0; j < now.num_centres(); ++j) spread += double{now.bounds(j).spread};
-  return spread > double{kSpreading} * trained_spread_ * static_cast<double>(now.num_centres());
+  double spread = 0, rows = 0;
+  for (std::size_t j = 0; j < now.num_centres(); ++j) {
+    const auto size = static_cast<double>(now.cell(j)->size());
+    spread += size * double{now.bounds(j).spread};
+    rows += size;
+  }
+  return spread / std::max(rows, 1.0);
 }
 
 bool CellIndex::train(std::size_t threads, std::atomic<bool>& stop) {
@@ -200,9 +210,7 @@ bool CellIndex::train(std::size_t threads, std::atomic<bool>& stop) {
   const std::vector<bool> anew(members.size(), true);
   Built built =
       build(std::move(centres), std::move(members), anew, std::vector<std::size_t>(anew.size()), threads, stop);
-  double spread = 0;
-  for (const CellBounds& bounds : built.bounds) spread += double{bounds.spread};
-  trained_spread_ = spread / static_cast<double>(built.bounds.size());
+  settled_ = false;
   trained_rows_ = rows.size();
   install(std::move(built));
   return true;
@@ -319,7 +327,13 @@ bool CellIndex::maintain(std::size_t threads, std::atomic<bool>& stop) {
   follow();
   if (stop.load(std::memory_order_relaxed)) return false;
   if (wants_training()) return train(threads, stop);
-  return refine(stop);
+  if (refine(stop)) return true;
+  if (!settled_ && !stop.load(std::memory_order_relaxed)) {
+    const auto pin = domain_.pin_reader();
+    trained_spread_ = mean_spread();
+    settled_ = true;
+  }
+  return false;
 }
 
 }  // namespace recengine

@@ -603,13 +603,17 @@ class Engine:
         return dict(zip(names, zip(weights[: len(names)], weights[len(names) :], strict=True), strict=True))
 
     def _context(self, context: Mapping[str, float] | None) -> list[float]:
-        if not context:
+        if context is None:
             return []
+        if not isinstance(context, Mapping):
+            raise TypeError(f"context must map names of item features to numbers, not {context!r}")
         names = self._core.settings()["item_features"]
-        for name in context:
+        for name, value in context.items():
             if name not in names:
                 raise ValueError(f"context must name item features, which are {names}, not {name!r}")
-        return [float(context.get(name, 0.0)) for name in names]
+            if not isinstance(value, (int, float, np.number)):
+                raise TypeError(f"context[{name!r}] must be a number, not {value!r}")
+        return [float(context.get(name, 0.0)) for name in names] if context else []
 
     def predict(self, user: Id, item: Any) -> Any:
         """The probability (logistic: ``sigmoid(score + b_u + b)``) or rating (squared: ``score + b_u + mean``) of an

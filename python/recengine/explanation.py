@@ -18,10 +18,12 @@ class Part:
     Attributes
     ----------
     name
-        ``"user"``, the learned row; ``"history"``, one of the last items; ``"bias"``; ``"offset"``, of items of the
-        history; ``"popularity"``, for users who are not known; or a signal of the ranker (`Engine.ranker_weights`).
+        ``"user"``, the learned row; ``"history"``, one of the last items, or ``"disliked"``; ``"bias"``; ``"offset"``,
+        of items of the history; ``"popularity"``, for users who are not known; or a signal of the ranker
+        (`Engine.ranker_weights`).
     item
-        Of "history", "after_last" and "before_last" the item that the part is due to, else None.
+        Of "history", "disliked", "after_last" and "before_last" the item that the part is due to, else None; the
+        latter two have none where there is nothing but dislikes.
     value, weight
         What the part is made of. With a ranker, parts of the embedding's score have its weight.
     contribution
@@ -82,7 +84,7 @@ class Explanation:
         """
         reasons: dict[Any, float] = {}
         for part in self.parts:
-            if part.item is not None:
+            if part.item is not None and part.name != "disliked":
                 reasons[part.item] = reasons.get(part.item, 0.0) + part.contribution
         owned = sum(part.contribution for part in self.parts if part.name.startswith("owned"))
         best = sorted((item for item in reasons if reasons[item] > 0), key=lambda item: -reasons[item])
@@ -91,7 +93,8 @@ class Explanation:
         # A second item, if it weighs a tenth of the first: more would say nothing.
         shown = [item for item in best[:2] if reasons[item] >= 0.1 * reasons[best[0]] and item != self.item]
         if not shown:
-            return "because it is popular"
+            popularity = sum(part.contribution for part in self.parts if part.name.startswith(("popularity", "bias")))
+            return "because it is popular" if popularity > 0 else "because it may suit you"
         return f"because you {verb} {' and '.join(_name(item, names) for item in shown)}"
 
 
