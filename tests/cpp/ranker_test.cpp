@@ -27,11 +27,10 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 void check_logarithms(const Kernels& kernels) {
   constexpr std::size_t kCount = 4096;
-  AlignedFloats x(kCount);
-  for (std::size_t k = 0; k < kCount; ++k) x[k] = std::exp(60 * static_cast<float>(k) / kCount - 20) - 1e-9f;
-  const AlignedFloats before = x;
+  AlignedFloats before(kCount);
+  for (std::size_t k = 0; k < kCount; ++k) before[k] = std::exp(60 * static_cast<float>(k) / kCount - 20) - 1e-9f;
   for (const float scale : {1.0f, 1 / 0.003f}) {
-    x = before;
+    AlignedFloats x = before;
     kernels.log1p_scaled(x.data(), scale, kCount);
     for (std::size_t k = 0; k < kCount; ++k) {
       const double expected = std::log1p(double{scale} * double{before[k]});
