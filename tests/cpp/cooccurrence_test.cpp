@@ -313,7 +313,10 @@ void windows_move_under_readers() {
     const int high = begun.load(std::memory_order_seq_cst);
     for (std::uint32_t k = 0; k < count; ++k) {
       if (found[k].row != 1) {
-        CHECK_NEAR(found[k].before / std::exp2(-kStep * low), 1.0, 1e-3);
+        const double ratio = found[k].before / std::exp2(-kStep * low);
+        CHECK(ratio > 0 && ratio <= 1.001);
+        // What is asked for a time long before the list's window is capped (at 1e30 times what is stored): it is less.
+        if (high - low <= 4) CHECK_NEAR(ratio, 1.0, 1e-3);
         continue;
       }
       CHECK(found[k].before >= 0.99f && found[k].before <= 1.01 * std::exp2(kStep * (high - low)));
