@@ -105,6 +105,20 @@ def test_the_first_step_of_softmax_follows_the_gradient(history_weight: float, e
     np.testing.assert_allclose(users * math.sqrt(temperature), expected_users, atol=2e-5)
 
 
+@pytest.mark.parametrize("popularity", [0.0, 0.7])
+def test_softmax_leaves_items_with_a_prior_by_their_pairs(popularity: float) -> None:
+    users, items = [1, 2, 3, 4, 1, 2, 3, 1], ["a", "a", "a", "a", "b", "b", "b", "c"]
+    engine = Engine(dim=4, history=0)
+    engine.set_items(["c", "unpaired"], np.ones((2, 4)), [9.0, 9.0])
+    engine.fit(users, items, method=Softmax(popularity=popularity), epochs=2)
+    found = engine.factors()
+    biases = dict(zip(found.item_ids.tolist(), found.item_biases.tolist(), strict=True))
+    expected = {"a": popularity * math.log(4), "b": popularity * math.log(3), "c": 0, "unpaired": 9}
+    assert biases == pytest.approx(expected, rel=1e-6)
+    scores = engine.user_vector(1) @ engine.item_vector(["a", "b"]).T + [biases["a"], biases["b"]]
+    np.testing.assert_allclose(engine.score(1, ["a", "b"]), scores, rtol=1e-5)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("history", [0, 4])
 def test_groups_are_found(method: Any, history: int) -> None:
@@ -235,6 +249,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"method": Ials(steps=0)}, ValueError, "steps must be between 1 and 1000, not 0"),
     ({"method": Ials(l2="x")}, TypeError, "l2 must be a number, not 'x'"),  # type: ignore[arg-type]
     ({"method": Softmax(temperature=0.01)}, ValueError, "temperature must be between 0.025"),
+    ({"method": Softmax(popularity=math.nan)}, ValueError, "popularity must be"),
+    ({"method": Softmax(popularity=101)}, ValueError, "popularity must be between -100 and 100, not 101"),
     ({"method": Softmax(negatives=0)}, ValueError, "negatives must be between 1"),
     ({"method": Softmax(batch=0)}, ValueError, "batch must be between 1"),
     ({"method": "softmax", "values": [1.0, 2.0]}, ValueError, "values must be None for method 'softmax'"),

@@ -56,8 +56,10 @@ struct AlsTrainer {
 };
 
 struct SoftmaxTrainer {
-  SoftmaxTrainer(const FitTables& tables, const SoftmaxFitSettings& settings)
-      : fit(tables.pairs, settings, tables.users, tables.items) {}
+  SoftmaxTrainer(FitTables& tables, const SoftmaxFitSettings& settings)
+      : fit(tables.pairs, settings, tables.users, tables.items) {
+    tables.item_biases = fit.biases();
+  }
   bool run_epoch(FitTables& tables, std::size_t threads) {
     const bool finished = fit.run_epoch(threads);
     fit.write_rows(tables.users, tables.items);
@@ -99,6 +101,7 @@ std::unique_ptr<SoftmaxFitting> begin_softmax(Engine& engine, py::handle users, 
   settings.user_exponent = number("user_exponent");
   settings.learning_rate = number("learning_rate");
   settings.user_rate = number("user_rate");
+  settings.popularity = number("popularity");
   settings.negatives = integer("negatives");
   settings.batch = integer("batch");
   settings.epochs = integer("epochs");

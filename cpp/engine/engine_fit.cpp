@@ -103,8 +103,9 @@ FitTables Engine::take_out(const EventColumns& pairs) {
     }
   } while (true);
   Interactions interactions(users, items, pairs.values, user_ids.size(), item_ids.size());
-  return {std::move(user_ids),  std::move(item_ids), std::move(interactions), std::move(user_rows),
-          std::move(item_rows), settings_.dim,       model_.items.stride()};
+  return {std::move(user_ids),  std::move(item_ids),  std::move(interactions),
+          std::move(user_rows), std::move(item_rows), {},
+          settings_.dim,        model_.items.stride()};
 }
 
 void Engine::put_back(const FitTables& tables) {
@@ -117,7 +118,7 @@ void Engine::put_back(const FitTables& tables) {
   QueryVector query;
   AlignedFloats row_now(tables.stride);
   const auto put = [&](EmbeddingTable& table, const IdArray& ids, const AlignedFloats& rows, const Interactions& pairs,
-                       float square, bool with_history) {
+                       float square, std::span<const float> biases, bool with_history) {
     std::array<Row, kBlock> found;
     const IdSpan span = ids.span();
     for (std::size_t first = 0; first < ids.size(); first += kBlock) {
@@ -137,7 +138,7 @@ void Engine::put_back(const FitTables& tables) {
         }
         table.rows.store(row, row_now.data());
         const Slot slot = table.slot(row);
-        store_relaxed(slot.bias, 0.0f);
+        store_relaxed(slot.bias, biases.empty() ? 0.0f : biases[first + k]);
         const float sum = square * static_cast<float>(pairs.size(first + k));
         store_relaxed(&slot.sums->row, std::min(sum, kMaxAccumulator));
       }
@@ -148,9 +149,10 @@ void Engine::put_back(const FitTables& tables) {
     }
   };
   // Items first: the users' histories refer to them.
-  put(model_.items, tables.item_ids, tables.items, by_item, item_square, false);
+  put(model_.items, tables.item_ids, tables.items, by_item, item_square, tables.item_biases, false);
   if (model_.fold_in) model_.fold_in->invalidate();
-  put(model_.users, tables.user_ids, tables.users, tables.pairs, user_square, settings_.history > 0 && !model_.fold_in);
+  put(model_.users, tables.user_ids, tables.users, tables.pairs, user_square, {},
+      settings_.history > 0 && !model_.fold_in);
 }
 
 }  // namespace recengine

@@ -14,8 +14,9 @@ namespace recengine {
 
 struct FitTables {
   IdArray user_ids, item_ids;
-  Interactions pairs;          // users' numbers against items' numbers
-  AlignedFloats users, items;  // (count, stride): what a query multiplies, the history included
+  Interactions pairs;              // users' numbers against items' numbers
+  AlignedFloats users, items;      // (count, stride): what a query multiplies, the history included
+  std::vector<float> item_biases;  // (items), or empty: zeros
   std::size_t dim = 0, stride = 0;
 };
 

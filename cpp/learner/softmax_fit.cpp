@@ -44,6 +44,7 @@ void SoftmaxFitSettings::validate() const {
   check_range("user_exponent", user_exponent, 0, 1);
   check_range("learning_rate", learning_rate, 0, 10);
   check_range("user_rate", user_rate, 0, 1e3);
+  check_range("popularity", popularity, -100, 100);
   check_range("negatives", negatives, 1, 1 << 20);
   check_range("batch", batch, 1, 1 << 16);
   check_range("epochs", epochs, 1, 1e9);
@@ -296,6 +297,15 @@ void SoftmaxFit::write_rows(AlignedFloats& users, AlignedFloats& items) const {
     std::fill_n(out, n_, 0.0f);
     if (length > kShortest) kernels.add_scaled(out, x.data(), scale / length, n_);
   }
+}
+
+std::vector<float> SoftmaxFit::biases() const {
+  std::vector<float> counts(by_user_.num_others(), 0.0f);
+  for (std::size_t user = 0; user < by_user_.num_rows(); ++user) {
+    for (const std::uint32_t item : by_user_.others(user)) ++counts[item];
+  }
+  for (float& count : counts) count = settings_.popularity * std::log(std::max(count, 1.0f));
+  return counts;
 }
 
 }  // namespace recengine

@@ -1,6 +1,8 @@
 // Softmax over the catalogue, trained offline in epochs of batches of users. The score of item i for user u is
 //   s_ui = <x_u, q_i> / (|x_u| |q_i| temperature),   x_u = p_u + history_weight * mean of q_j / |q_j| over u's items j,
-// and minimised is sum over users of n_u^(e - 1) sum over u's items i of -log(exp s_ui / sum_j exp s_uj).
+// and minimised is sum over users of n_u^(e - 1) sum over u's items i of -log(exp s_ui / sum_j exp s_uj). What a user
+// takes next is more often popular than what s was fitted to, of which it knows much by heart: afterwards items have
+// the bias popularity * log n_i, a prior that training does not see (and would undo).
 //
 // Bounded scores (cosines over a temperature) are what sampled softmax needs to work well for matrix factorisation (Wu
 // et al. 2022, "On the effectiveness of sampled softmax loss for item recommendation"); the mean of a user's items is
@@ -26,7 +28,8 @@ struct SoftmaxFitSettings {
   float history_weight = 1.0f;
   float user_exponent = 1.0f;  // e: 1 counts every pair alike, 0 every user
   float learning_rate = 0.01f;
-  float user_rate = 4.0f;  // of the users' own rows, in learning rates: they move once an epoch, items in many batches
+  float user_rate = 0.25f;  // of the users' own rows, in learning rates: slow ones leave more to the items
+  float popularity = 0.3f;  // of the prior
   std::uint32_t negatives = 8192;
   std::uint32_t batch = 512;  // users
   std::uint32_t epochs = 50;  // over which the learning rate falls to zero
@@ -48,6 +51,8 @@ class SoftmaxFit {
 
   // The rows as they are now, such that <x_u, q_i> is s_ui.
   void write_rows(AlignedFloats& users, AlignedFloats& items) const;
+  // Of the items: the prior.
+  std::vector<float> biases() const;
 
  private:
   // Rows with Adam's moments and how often each was moved.

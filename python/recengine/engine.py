@@ -354,8 +354,9 @@ class Engine:
         """Trains on pairs in epochs, from the rows as they are; the engine goes on learning from events afterwards.
 
         Queries go on meanwhile. "ials" and "softmax" train copies of the rows of these users and items and then put
-        them in place, with their biases at zero: what others teach the engine about them in between is lost. Every pair
-        is recorded as an event of its user (seen items, history, popularity), once; by "sgd" in every epoch.
+        them in place, with biases of zero (or the method's prior): what others teach the engine about them in between
+        is lost. Every pair is recorded as an event of its user (seen items, history, popularity), once; by "sgd" in
+        every epoch.
 
         Parameters
         ----------

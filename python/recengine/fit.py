@@ -91,7 +91,11 @@ class Softmax:
     user_exponent
         A user with n pairs weighs ``n ** user_exponent``: 1 counts every pair alike, 0 every user.
     learning_rate, user_rate
-        Of Adam, for items; for users' rows the product of both. The rate falls linearly to zero over the epochs.
+        Of Adam, for items; for users' rows the product of both. The rate falls linearly to zero over the epochs. Slow
+        rows of users leave more to what their items share.
+    popularity
+        An item with n pairs is left with the bias ``popularity * log(n)``, which training does not see: what a user
+        takes next is more often popular than what was learned by heart.
     negatives
         Items, drawn for each batch, that stand for the catalogue.
     batch
@@ -106,7 +110,8 @@ class Softmax:
     --------
     >>> from recengine import Engine
     >>> engine = Engine(dim=4, history=0)
-    >>> result = engine.fit([1, 1, 2, 2, 3], [10, 11, 10, 11, 10], method=Softmax(temperature=0.2), epochs=10)
+    >>> method = Softmax(temperature=0.2, popularity=0)
+    >>> result = engine.fit([1, 1, 2, 2, 3], [10, 11, 10, 11, 10], method=method, epochs=10)
     >>> float(abs(engine.score(3, [10, 11])).max()) <= 1 / 0.2 + 1e-4  # cosines over the temperature
     True
     """
@@ -115,7 +120,8 @@ class Softmax:
     history_weight: float = 1.0
     user_exponent: float = 1.0
     learning_rate: float = 0.02
-    user_rate: float = 4.0
+    user_rate: float = 0.25
+    popularity: float = 0.3
     negatives: int = 4096
     batch: int = 512
 
