@@ -121,7 +121,7 @@ def test_feedback_teaches_what_a_weighted_event_does(objective: Any, reward: flo
     number, ranking = shown(taught)
     item = str(ranking.ids[0])
     weight = taught.feedback(number, item, reward, timestamp=50.0)
-    told.learn_one("ann", item, value=value, weight=np.float32(weight * size), timestamp=50.0)
+    told.learn_one("ann", item, value=value, weight=float(np.float32(weight * size)), timestamp=50.0)
     np.testing.assert_array_equal(taught.factors().item_vectors, told.factors().item_vectors)
     np.testing.assert_array_equal(taught.factors().user_vectors, told.factors().user_vectors)
     assert taught.stats()["events"] == 1
