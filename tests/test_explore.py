@@ -201,16 +201,18 @@ def test_ucb_is_the_score_and_so_many_deviations(precision: Any) -> None:
     rows, scores = random.normal(size=(60, 8)), descending(60, 9)
     engine = made(scores, rows)
     policy = UCB(0.7, precision)
-    shown = np.zeros((0, 8))
+    shown, times = np.zeros((0, 8)), np.zeros(60)
     for _ in range(4):  # 4, 8, 12, 16 rows: of the shared matrix those up to a power of two count
         ranking = engine.recommend("ann", k=4, explore=policy)
         assert np.isnan(logs_of(ranking)).all()
         known = shown if precision == "diagonal" else shown[: 2 ** int(math.log2(len(shown)))] if len(shown) else shown
-        spread = np.sqrt(np.einsum("id,de,ie->i", rows, deviations(known, precision == "shared"), rows))
+        square = np.einsum("id,de,ie->i", rows, deviations(known, precision == "shared"), rows)
+        spread = np.sqrt(square + 1 / (1 + times))
         bounds = scores + 0.7 * spread
         assert ranking.ids.tolist() == np.argsort(-bounds)[:4].tolist()
         engine.impression(ranking)
         shown = np.vstack([shown, rows[ranking.ids]])
+        times[ranking.ids] = times[ranking.ids] * 0.999 + 1
 
 
 @pytest.mark.parametrize("precision", ["diagonal", "shared"])
@@ -224,7 +226,7 @@ def test_thompson_draws_from_the_posterior(precision: Any) -> None:
         engine.impression(engine.recommend("ann", k=2, explore=Greedy()))
     covariance = deviations(np.vstack([rows, rows]), precision == "shared")
     difference = rows[0] - rows[1]
-    deviation = 1.5 * math.sqrt(difference @ covariance @ difference)
+    deviation = 1.5 * math.sqrt(difference @ covariance @ difference + 2 / (1 + 1.999))
     expected = 0.5 * (1 + math.erf(0.6 / deviation / math.sqrt(2)))
     draws = 20_000
     drawn = engine.recommend(["ann"] * draws, k=1, explore=ThompsonSampling(1.5, precision), seed=2)

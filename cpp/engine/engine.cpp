@@ -37,9 +37,10 @@ Engine::Engine(const Settings& settings)
       }) {
   model_.items.attach(
       [this](std::size_t rows) {
+        precisions_.reserve_items(rows);
         if (rows > kUpkeepRows) upkeep_.start();
       },
-      [](Row) {});
+      [this](Row item) { precisions_.wipe_item(item); });
   active_kernels();  // an invalid RECENGINE_KERNELS is an error now, not in the middle of a query
 }
 

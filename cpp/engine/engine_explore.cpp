@@ -93,6 +93,8 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, co
   if (asker.user != kNoRow) decision.user.append(model_.users.ids, asker.user);
 
   std::vector<Row> items;
+  items.reserve(found.size());
+  decision.scores.reserve(found.size());
   for (const auto& [score, row] : found) {
     if (!model_.items.is_live(row)) continue;  // removed meanwhile
     items.push_back(row);
@@ -137,7 +139,9 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, co
       uncertainty.deviations.resize(stride);
       precisions_.load_deviations(asker.user, uncertainty.deviations.data());
     }
-    const LinearCandidates linear{candidates, rows.data(), stride};
+    std::vector<float> bias_deviations;
+    for (const Row item : items) bias_deviations.push_back(precisions_.bias_deviation(item));
+    const LinearCandidates linear{candidates, rows.data(), stride, bias_deviations};
     if (policy.kind == PolicyKind::kThompson && !diversity.reorders()) {
       slate = thompson_slate(policy, linear, uncertainty, k, seed);
       if (policy.samples > 0) {
@@ -155,6 +159,7 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, co
     if (decision.log_propensities.empty()) decision.log_propensities.assign(slate.size(), kUnknown);
   }
   decision.candidates.kind = model_.items.ids.kind();
+  if (decision.candidates.kind == IdKind::kInt) decision.candidates.ints.reserve(items.size());
   for (const Row row : items) decision.candidates.append(model_.items.ids, row);
   return decision;
 }
@@ -242,6 +247,7 @@ std::uint64_t Engine::impression(std::shared_ptr<const Decision> decision, doubl
   }
   const Row user = decision->user.size() == 0 ? kNoRow : find(model_.users.ids, id_at(decision->user.span(), 0));
   precisions_.observe(user, rows_of(shown).data(), shown.size());
+  precisions_.observe_items(shown);
   if (!std::isnan(timestamp)) saw_timestamp(timestamp);
   return impressions_.add(std::move(decision), std::isnan(timestamp) ? latest_timestamp() : timestamp);
 }

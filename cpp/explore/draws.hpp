@@ -3,8 +3,12 @@
 // Thread safety: an object is one thread's.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "storage/random.hpp"
 
@@ -19,21 +23,21 @@ class Draws {
   std::uint32_t below(std::uint32_t bound) { return random_.below(bound); }
   // Standard Gumbel: the largest of scores with one of these added to each is drawn by their softmax.
   double gumbel() { return -std::log(-std::log(uniform())); }
-  // Two independent standard normal numbers (Marsaglia's polar method, 1964).
-  void normals(float* pair) {
-    float x, y, square;
-    do {
-      const std::uint64_t bits = random_.next();
-      x = static_cast<float>(static_cast<std::int32_t>(bits)) * 0x1p-31f;
-      y = static_cast<float>(static_cast<std::int32_t>(bits >> 32)) * 0x1p-31f;
-      square = x * x + y * y;
-    } while (square >= 1 || square == 0);
-    const float factor = std::sqrt(-2 * std::log(square) / square);
-    pair[0] = x * factor;
-    pair[1] = y * factor;
+  // Standard normal numbers, of 4,096 quantiles: five for each random number, and sums of some are as good as normal.
+  void normals(std::span<float> out) {
+    const std::array<float, kQuantiles>& table = quantiles();
+    for (std::size_t k = 0; k < out.size(); k += 5) {
+      std::uint64_t bits = random_.next();
+      for (std::size_t j = k; j < std::min(k + 5, out.size()); ++j, bits >>= 12) out[j] = table[bits % kQuantiles];
+    }
   }
 
  private:
+  static constexpr std::size_t kQuantiles = 4096;
+
+  // At the middle of each share, scaled to the variance 1.
+  static const std::array<float, kQuantiles>& quantiles();
+
   Random random_;
 };
 

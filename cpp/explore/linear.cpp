@@ -22,7 +22,7 @@ class NoisyScores {
     const std::size_t stride = candidates_.stride, size = candidates_.candidates.scores.size();
     width_ = (count + kRowPadding - 1) / kRowPadding * kRowPadding;
     directions_.resize(stride * width_);
-    for (std::size_t d = 0; d < stride * width_; d += 2) draws.normals(&directions_[d]);
+    draws.normals(directions_);
     if (uncertainty_.factor) {
       turned_.assign(stride * width_, 0.0f);
       active_kernels().multiply(uncertainty_.factor->data(), stride, 1, directions_.data(), stride, turned_.data(),
@@ -33,7 +33,11 @@ class NoisyScores {
         for (std::size_t w = 0; w < width_; ++w) directions_[d * width_ + w] *= uncertainty_.deviations[d];
       }
     }
-    noise_.assign(size * width_, 0.0f);
+    noise_.resize(size * width_);
+    draws.normals(noise_);
+    for (std::size_t i = 0; i < size; ++i) {
+      for (std::size_t w = 0; w < width_; ++w) noise_[i * width_ + w] *= candidates_.bias_deviations[i];
+    }
     active_kernels().multiply(candidates_.rows, stride, 1, directions_.data(), stride, noise_.data(), size, width_);
   }
   float score(std::uint32_t place, std::size_t draw) const {
@@ -81,7 +85,8 @@ std::vector<float> optimistic_scores(const Policy& policy, const LinearCandidate
   kernels.square_norms(spread.data(), size, stride, scores.data());
   const auto alpha = static_cast<float>(policy.parameter);
   for (std::size_t i = 0; i < size; ++i) {
-    scores[i] = candidates.candidates.scores[i] + alpha * std::sqrt(scores[i]);
+    const float bias = candidates.bias_deviations[i];
+    scores[i] = candidates.candidates.scores[i] + alpha * std::sqrt(scores[i] + bias * bias);
   }
   return scores;
 }

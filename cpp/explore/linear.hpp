@@ -1,9 +1,10 @@
 // The policies that know how uncertain scores are: Thompson sampling and upper confidence bounds over a Bayesian linear
 // model on the items' rows (precisions.hpp). A candidate's score s_i becomes
-//   Thompson  s_i + scale <F z, q_i>, z standard normal, drawn anew for every slot: slots are independent draws, each
-//             the best of what is left, so that the probability of a slot given those before it can be estimated
-//   UCB       s_i + alpha |F^T q_i|
-// with F F^T the covariance.
+//   Thompson  s_i + scale (<F z, q_i> + d_i z_i), z standard normal, drawn anew for every slot: slots are independent
+//             draws, each the best of what is left, so that the probability of a slot given those before it can be
+//             estimated
+//   UCB       s_i + alpha sqrt(|F^T q_i|^2 + d_i^2)
+// with F F^T the covariance of the weights and d_i the deviation of the item's bias.
 //
 // Thread safety: functions of their arguments.
 #pragma once
@@ -26,11 +27,12 @@ struct Uncertainty {
   std::shared_ptr<const AlignedFloats> factor;  // stride x stride; null: the diagonal counts
 };
 
-// Candidates with their rows: (scores.size() x stride), 64-byte aligned, padded by zeros.
+// Candidates with their rows: (scores.size() x stride), 64-byte aligned, padded by zeros; and the d_i.
 struct LinearCandidates {
   CandidateScores candidates;
   const float* rows;
   std::size_t stride;
+  std::span<const float> bias_deviations;
 };
 
 // Scores of UCB.

@@ -102,7 +102,7 @@ std::shared_ptr<const AlignedFloats> Precisions::shared_factor() {
 }
 
 std::size_t Precisions::memory_bytes() const {
-  std::size_t bytes = 0;
+  std::size_t bytes = shown_.memory_bytes();
   for (const Shard& shard : shards_) {
     const std::lock_guard lock(shard.mutex);
     bytes += shard.sums.size() * (stride_ * sizeof(float) + 64);

@@ -4,20 +4,28 @@
 // Thompson sampling", algorithm 3, and Li et al. 2010, LinUCB): precision I + sum of q q^T, of which older terms fade.
 //   diagonal   of each user, the diagonal alone: a float for each coordinate of the row; it fades by kKept an item
 //   shared     of all users together, the whole matrix; it fades by kKeptShared an item. Kept once it was asked for
+// An item's bias is taken as independent of all that, with the precision 1 + how often the item was shown to anybody,
+// which fades by kKept each time: rows are short until something is learned, so that by them alone what is new would
+// look well known.
 //
-// Thread safety: every method from any thread. A user's row must not be recycled meanwhile: `observe` under a writer's
-// pin, `forget` while writers are paused.
+// Thread safety: every method from any thread; of two that show an item at the same instant one may not count. A user's
+// row must not be recycled meanwhile: `observe` under a writer's pin, `forget` while writers are paused. Items: columns
+// of the item table (EmbeddingTable::attach).
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
+#include "kernels/relaxed.hpp"
 #include "storage/aligned.hpp"
+#include "storage/chunked.hpp"
 #include "storage/id_map.hpp"
 
 namespace recengine {
@@ -33,6 +41,14 @@ class Precisions {
   // These rows (count x stride) were shown to the user; kNoRow: to nobody known, which the shared matrix counts too.
   void observe(Row user, const float* rows, std::size_t count);
   void forget(Row user);
+
+  void reserve_items(std::size_t items) { shown_.reserve(items); }
+  void wipe_item(Row item) { store_relaxed(&shown_[item], 0); }
+  void observe_items(std::span<const Row> items) {
+    for (const Row item : items) store_relaxed(&shown_[item], load_relaxed(&shown_[item]) * kKept + 1);
+  }
+  // 1 / sqrt(precision of the item's bias)
+  float bias_deviation(Row item) const { return 1 / std::sqrt(1 + load_relaxed(&shown_[item])); }
 
   // deviations[k] = 1 / sqrt(precision of coordinate k), `stride` of them.
   void load_deviations(Row user, float* deviations) const;
@@ -55,6 +71,7 @@ class Precisions {
   std::size_t refresh_interval() const { return stride_ < 64 ? 256 : 4 * stride_; }
 
   const std::size_t stride_;
+  Column<float> shown_;  // of each item, how often; fading
   std::array<Shard, kShards> shards_;
 
   // Relaxed: who finds it unset a moment too late leaves out one impression.

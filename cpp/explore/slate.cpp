@@ -33,8 +33,8 @@ std::uint32_t draw_squarecb(const CandidateScores& candidates, double gamma, Rem
   return best;
 }
 
-// Plackett and Luce by the Gumbel trick (Yellott 1977; Kool, van Hoof and Welling 2019): the k largest of
-// score / temperature + Gumbel noise, in that order.
+// Plackett and Luce by the Gumbel trick, for groups and for weights that no double holds (Yellott 1977; Kool, van Hoof
+// and Welling 2019): the k largest of score / temperature + Gumbel noise, in that order.
 Places draw_softmax(const CandidateScores& candidates, double temperature, std::size_t k, Draws& draws) {
   struct Key {
     double value;
@@ -68,45 +68,44 @@ Places draw_softmax(const CandidateScores& candidates, double temperature, std::
   return slate;
 }
 
-// The same as a race (an exponential clock of each candidate, with its weight for the rate, stops at the time
-// E / weight; the order of the times is that of the keys above): weights serve the probabilities as well.
-// REQUIRES: no groups, and weights that are all positive as doubles.
-Slate race(const CandidateScores& candidates, double temperature, std::size_t k, Draws& draws) {
-  using Time = std::pair<double, std::uint32_t>;
-  const std::size_t count = candidates.scores.size();
+// The same distribution from its definition, slot by slot: a number below the sum of the weights that are left falls to
+// the candidate in whose weight it lies. Sums are of blocks, and a block's is formed anew when it changes, so that
+// nothing cancels. REQUIRES: no groups, and weights that are all positive as doubles.
+Slate draw_weighted(const CandidateScores& candidates, double temperature, std::size_t k, Draws& draws) {
+  constexpr std::size_t kBlock = 16;
+  const std::size_t count = candidates.scores.size(), blocks = (count + kBlock - 1) / kBlock;
   const double sharpness = 1 / temperature;
   k = std::min(k, count);
-  std::vector<double> weights(count);
-  std::vector<Time> times;  // the earliest so far, and some more
-  times.reserve(2 * k + 1);
-  double latest = std::numeric_limits<double>::infinity();  // that may still be one of the first k
-  for (std::uint32_t place = 0; place < count; ++place) {
-    const double weight = std::exp((double{candidates.scores[place]} - double{candidates.scores[0]}) * sharpness);
-    weights[place] = weight;
-    // -log(u) >= 1 - u: most candidates need no logarithm.
-    const double uniform = draws.uniform();
-    if (1 - uniform > latest * weight || k == 0) continue;
-    times.emplace_back(-std::log(uniform) / weight, place);
-    if (times.size() > 2 * k) {
-      std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(k) - 1, times.end());
-      times.resize(k);
-      latest = times.back().first;
-    }
+  std::vector<double> weights(blocks * kBlock, 0.0), sums(blocks, 0.0);
+  for (std::size_t place = 0; place < count; ++place) {
+    weights[place] = std::exp((double{candidates.scores[place]} - double{candidates.scores[0]}) * sharpness);
   }
-  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(k);
-  std::partial_sort(times.begin(), middle, times.end());
+  const auto add_up = [&](std::size_t block) {
+    const double* const from = weights.data() + block * kBlock;
+    double parts[4] = {from[0], from[1], from[2], from[3]};  // four chains of additions at once
+    for (std::size_t i = 4; i < kBlock; ++i) parts[i % 4] += from[i];
+    sums[block] = (parts[0] + parts[1]) + (parts[2] + parts[3]);
+  };
+  for (std::size_t block = 0; block < blocks; ++block) add_up(block);
   Slate slate{Places(k), std::vector<double>(k)};
-  std::vector<double> chosen(k);
   for (std::size_t slot = 0; slot < k; ++slot) {
-    slate.places[slot] = times[slot].second;
-    chosen[slot] = std::exchange(weights[times[slot].second], 0.0);
-  }
-  double left = 0;  // of what is not chosen, then slot by slot backwards: sums, so that nothing cancels
-  for (const double weight : weights) left += weight;
-  for (std::size_t slot = k; slot-- > 0;) {
-    const double weight = chosen[slot];
-    left += weight;
-    slate.log_propensities[slot] = std::log(weight / left);
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    double at = draws.uniform() * total;
+    std::size_t block = 0;
+    for (; block + 1 < blocks && at >= sums[block]; ++block) at -= sums[block];
+    while (sums[block] == 0) --block;  // rounding led beyond the last one
+    std::size_t place = 0;
+    for (std::size_t i = block * kBlock; i < (block + 1) * kBlock; ++i) {
+      if (weights[i] == 0) continue;
+      place = i;
+      if (at < weights[i]) break;
+      at -= weights[i];
+    }
+    slate.places[slot] = static_cast<std::uint32_t>(place);
+    slate.log_propensities[slot] = std::min(std::log(weights[place] / total), 0.0);
+    weights[place] = 0;
+    add_up(block);
   }
   return slate;
 }
@@ -193,7 +192,7 @@ Slate draw_slate(const Policy& policy, const CandidateScores& candidates, std::s
     constexpr double kRange = 600;  // exp(-600) is far from the least double
     const std::span<const float> scores = candidates.scores;
     const bool fits = scores.empty() || (double{scores.front()} - double{scores.back()}) / policy.parameter <= kRange;
-    if (candidates.groups.empty() && fits) return race(candidates, policy.parameter, k, draws);
+    if (candidates.groups.empty() && fits) return draw_weighted(candidates, policy.parameter, k, draws);
     slate.places = draw_softmax(candidates, policy.parameter, k, draws);
   } else {
     Remaining remaining(candidates);

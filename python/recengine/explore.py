@@ -71,7 +71,7 @@ class EpsilonGreedy:
 @dataclass(frozen=True, slots=True)
 class Softmax:
     """For each slot a candidate that is left with a probability in proportion to exp(score / temperature): the model of
-    Plackett (1975) and Luce (1959), drawn by the Gumbel trick (Kool, van Hoof and Welling 2019).
+    Plackett (1975) and Luce (1959).
 
     ValueError for a temperature that is not between 1e-9 and 1e9.
 
@@ -111,7 +111,7 @@ class ThompsonSampling:
     >>> engine = Engine.from_factors(["ann"], [[1.0]], ["tea", "cup"], [[1.0], [2.0]])
     >>> ranking = engine.recommend("ann", k=1, explore=ThompsonSampling(samples=1000), seed=0)
     >>> round(float(ranking.log_propensities[0]), 1), round(float(ranking.log_propensity_errors[0]), 2)
-    (-0.2, 0.02)
+    (-0.3, 0.02)
     """
 
     scale: float = 1.0

@@ -162,27 +162,34 @@ void a_forgotten_user_starts_anew() {
   precisions.load_deviations(7, deviations.data());
   CHECK(deviations[0] == 1);
   CHECK(precisions.memory_bytes() == 0);
+  precisions.reserve_items(9);
+  precisions.wipe_item(5);
+  const std::vector<Row> shown{5, 5, 6};
+  precisions.observe_items(shown);
+  CHECK_NEAR(precisions.bias_deviation(5), 1 / std::sqrt(2.999f), 1e-6f);
+  CHECK_NEAR(precisions.bias_deviation(6), 1 / std::sqrt(2.0f), 1e-6f);
+  CHECK(precisions.bias_deviation(7) == 1);
   const AlignedFloats huge(16, 1e15f);
   for (int n = 0; n < 10; ++n) precisions.observe(7, huge.data(), 1);
   precisions.load_deviations(7, deviations.data());
   CHECK(deviations[0] > 0 && deviations[0] < 1e-10f);
 }
 
-// Both ways of drawing by softmax: the race, and keys where weights would underflow.
+// Both ways of drawing by softmax: by weights, and by Gumbel keys where weights would underflow.
 void softmax_is_one_distribution_both_ways() {
   const std::vector<float> scores{1.0f, 0.5f, 0.2f, 0.0f};
   std::vector<float> more = scores;
-  more.push_back(-1e4f);  // never drawn, but it makes the range too wide for the race
+  more.push_back(-1e4f);  // never drawn, but it makes the range too wide for weights
   const Policy policy{PolicyKind::kSoftmax, 0.5, PrecisionKind::kDiagonal, 0};
   constexpr int kDraws = 40'000;
   std::vector<double> first(scores.size(), 0.0), second(scores.size(), 0.0);
   for (int n = 0; n < kDraws; ++n) {
     const auto seed = static_cast<std::uint64_t>(n);
-    const Slate race = draw_slate(policy, {scores, {}, 0}, 2, seed), keys = draw_slate(policy, {more, {}, 0}, 2, seed);
-    ++first[race.places[1]];
+    const Slate drawn = draw_slate(policy, {scores, {}, 0}, 2, seed), keys = draw_slate(policy, {more, {}, 0}, 2, seed);
+    ++first[drawn.places[1]];
     ++second[keys.places[1]];
-    const auto expected = log_propensities(policy, {scores, {}, 0}, race.places);
-    for (std::size_t slot = 0; slot < 2; ++slot) CHECK_NEAR(race.log_propensities[slot], expected[slot], 1e-12);
+    const auto expected = log_propensities(policy, {scores, {}, 0}, drawn.places);
+    for (std::size_t slot = 0; slot < 2; ++slot) CHECK_NEAR(drawn.log_propensities[slot], expected[slot], 1e-12);
   }
   for (std::size_t i = 0; i < scores.size(); ++i) CHECK_NEAR(first[i] / kDraws, second[i] / kDraws, 0.015);
 }

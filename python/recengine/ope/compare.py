@@ -70,7 +70,7 @@ class Comparison:
     def __str__(self) -> str:
         names = list(self.rows[0].estimates)
         lines = [["policy", *names, "effective sample"]]
-        lines.append(["logged", *[_cell(self.logged)] * 1, *[""] * (len(names) - 1), f"{self.logged.rows:,}"])
+        lines.append(["logged", _cell(self.logged), *[""] * (len(names) - 1), f"{self.logged.rows:,}"])
         for row in self.rows:
             sample = row.estimates[self.estimator]
             mark = " !" if sample.overlap_is_bad else ""

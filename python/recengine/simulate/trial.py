@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from recengine.diversify import Diversity
 from recengine.engine import Engine
 from recengine.evaluate.catalogue import gini
-from recengine.explore import Greedy, Policy
+from recengine.explore import Greedy, Policy, core_explore
 from recengine.feedback import Feedback, ImpressionLog
 from recengine.simulate.audience import Audience
 
@@ -82,6 +82,34 @@ class Trial:
         """So many days, one by one."""
         for _ in range(days):
             yield self._one_day()
+
+    def judge(self, policies: Mapping[str, Policy], visits: int) -> dict[str, float]:
+        """What each policy's first item would be clicked, on average, in visits that the trial's own policy serves,
+        without learning: the truth that off-policy estimates of lists of one are to find. The log then holds these
+        visits. ValueError unless k is 1.
+
+        >>> from recengine.explore import Random, Softmax
+        >>> small = {"users": 20, "items": 60, "visits": 30}
+        >>> trial = Trial(Softmax(), k=1, audience=small)
+        >>> sorted(trial.judge({"greedy": Greedy(), "random": Random()}, 10)), len(trial.log)
+        (['greedy', 'random'], 10)
+        """
+        if self.k != 1:
+            raise ValueError(f"judge needs lists of one, not of {self.k}")
+        audience, engine = self.audience, self.engine
+        engine.feedback_settings = replace(engine.feedback_settings, capacity=max(visits, 1))  # what was before goes
+        totals = dict.fromkeys(policies, 0.0)
+        for _ in range(visits):
+            user = audience.visitor()
+            ranking = engine.recommend(user, k=1, explore=self.policy)
+            ids, scores = ranking.candidates
+            chances = audience.chances(user, ids)
+            for name, policy in policies.items():
+                totals[name] += float(core_explore(policy, None).first_slot(scores) @ chances)
+            number = engine.impression(ranking, timestamp=audience.now)
+            if audience.respond(user, ranking.ids, number)[0]:
+                engine.feedback(number, ranking.ids[0], CLICK, timestamp=audience.now, learn=False)
+        return {name: total / max(visits, 1) for name, total in totals.items()}
 
     @property
     def log(self) -> ImpressionLog:
