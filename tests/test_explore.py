@@ -296,7 +296,7 @@ def test_a_policy_draws_from_what_diversity_left() -> None:
     random = np.random.default_rng(4)
     rows, scores = random.normal(size=(40, 5)).astype(np.float32), descending(40, 4)
     engine = made(scores, rows)
-    for diversify, pool in ((MMR(0.5), 10), (MMR(0.5, pool=7), 7), (DPP(0.6, pool=3), 5)):
+    for diversify, pool in ((MMR(0.5), 20), (MMR(0.5, pool=7), 7), (DPP(0.6, pool=3), 5)):
         order = engine.recommend("ann", k=pool, diversify=diversify).ids.tolist()
         ranking = engine.recommend("ann", k=5, explore=Softmax(0.7), diversify=diversify, seed=1)
         candidates, candidate_scores = ranking.candidates

@@ -109,7 +109,8 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, co
 
   if (diversity.reorders() && policy.is_closed()) {
     // Diversity first: the policy then draws from what it left.
-    const std::size_t kept = is_greedy ? k : std::max(k, diversity.count == 0 ? 2 * k : diversity.count);
+    const std::size_t pool = diversity.count == 0 ? std::max(2 * k, items.size() / 2) : diversity.count;
+    const std::size_t kept = is_greedy ? k : std::max(k, pool);
     Places order = reorder(diversity, decision.scores, rows.data(), stride, kept);
     if (is_greedy) {
       slate = std::move(order);

@@ -8,6 +8,7 @@
 
 #include "kernels/kernels.hpp"
 #include "storage/aligned.hpp"
+#include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 
 namespace recengine {
@@ -16,6 +17,7 @@ namespace {
 
 using Places = std::vector<std::uint32_t>;
 constexpr std::array<std::string_view, 4> kNames{"none", "mmr", "dpp", "max_per_group"};
+constexpr std::size_t kStepsPerCheck = 32;
 constexpr double kNoRank = 1e-6;  // of 1: what is left of a candidate's own kernel once it depends on the chosen ones
 
 std::vector<float> relevances(std::span<const float> scores) {
@@ -92,6 +94,7 @@ Places diversify_mmr(std::span<const float> scores, const float* rows, std::size
   k = std::min(k, count);
   chosen.reserve(k);
   while (chosen.size() < k) {
+    if (chosen.size() % kStepsPerCheck == kStepsPerCheck - 1) check_interrupt();
     const std::uint32_t next = first_largest(values);
     const bool is_first = chosen.empty();
     chosen.push_back(next);
@@ -129,6 +132,7 @@ Places diversify_dpp(std::span<const float> scores, const float* rows, std::size
   std::vector<double> gains(count);
   for (std::size_t i = 0; i < count; ++i) gains[i] = 2 * sharpness * double{relevance[i]};
   while (chosen.size() < k) {
+    if (chosen.size() % kStepsPerCheck == kStepsPerCheck - 1) check_interrupt();
     std::uint32_t next = 0;
     double best = -std::numeric_limits<double>::infinity();
     for (std::uint32_t i = 0; i < count; ++i) {

@@ -24,9 +24,8 @@ enum class DiversityKind : std::uint32_t { kNone, kMmr, kDpp, kMaxPerGroup };
 
 struct Diversity {
   DiversityKind kind = DiversityKind::kNone;
-  double weight = 0;  // of MMR; theta of DPP
-  std::size_t count =
-      0;  // of MaxPerGroup: of one group; of the others: candidates kept for a policy that draws, 0: 2 k
+  double weight = 0;      // of MMR; theta of DPP
+  std::size_t count = 0;  // of MaxPerGroup: of one group; of the others: kept for a policy that draws; 0: by itself
 
   // Throws std::invalid_argument naming the value that is out of range.
   void validate() const;

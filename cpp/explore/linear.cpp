@@ -131,6 +131,7 @@ Estimates thompson_propensities(const Policy& policy, const LinearCandidates& ca
     check_interrupt();
     Remaining remaining(candidates.candidates);
     for (std::size_t slot = 0; slot < slate.size(); ++slot) {
+      if (slot % kBlock == kBlock - 1) check_interrupt();
       for (std::size_t draw = 0; draw < count; ++draw) wins[slot] += noisy.best(remaining, draw) == slate[slot];
       remaining.take(slate[slot]);
     }

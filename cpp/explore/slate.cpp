@@ -6,12 +6,14 @@
 #include <utility>
 
 #include "explore/draws.hpp"
+#include "storage/interrupt.hpp"
 
 namespace recengine {
 
 namespace {
 
 using Places = std::vector<std::uint32_t>;
+constexpr std::size_t kSlotsPerCheck = 64;
 constexpr double kNever = -std::numeric_limits<double>::infinity();
 
 // SquareCB (Foster and Rakhlin 2020): of m candidates left each but the best has the probability
@@ -197,6 +199,7 @@ Slate draw_slate(const Policy& policy, const CandidateScores& candidates, std::s
   } else {
     Remaining remaining(candidates);
     while (slate.places.size() < k && remaining.size() > 0) {
+      if (slate.places.size() % kSlotsPerCheck == kSlotsPerCheck - 1) check_interrupt();
       const auto any = [&] { return remaining.places()[draws.below(static_cast<std::uint32_t>(remaining.size()))]; };
       std::uint32_t place = remaining.best();
       if (policy.kind == PolicyKind::kRandom ||
@@ -222,6 +225,7 @@ std::vector<double> log_propensities(const Policy& policy, const CandidateScores
   std::vector<double> logs;
   logs.reserve(slate.size());
   for (const std::uint32_t place : slate) {
+    if (logs.size() % kSlotsPerCheck == kSlotsPerCheck - 1) check_interrupt();
     if (!remaining.contains(place)) {  // twice, or of a full group: never, and what follows is given the impossible
       logs.resize(slate.size(), kNever);
       break;

@@ -24,7 +24,8 @@ class MMR:
     lambda_
         Between 0, diversity alone, and 1, relevance alone.
     pool
-        How many items it leaves for a policy that draws; default: twice as many as results are asked for.
+        How many items it leaves for a policy that draws; default: half of the candidates, at least twice as many as
+        results are asked for. A small one leaves little to explore.
 
     >>> from recengine import Engine
     >>> rows = [[3.0, 0.0], [2.9, 0.1], [0.2, 2.0]]
