@@ -357,3 +357,34 @@ def test_scoreboard_lately_looks_at_the_latest(monkeypatch: pytest.MonkeyPatch) 
 def test_a_day_is_its_events() -> None:
     day: Day = next(Shop(users=5, places=5, sessions=5).stream(100))
     assert len(day) == len(day.events) == len(day.users)
+
+
+def test_explore_tries_policies(tmp_path: Path) -> None:
+    result = run(
+        *("explore", "--policies", "greedy,softmax", "--days", 1, "--seeds", 2),
+        *("--json", tmp_path / "days.json", "--plot", tmp_path / "days.png"),
+    )
+    assert result.exit_code == 0
+    assert "softmax" in result.stdout
+    assert "over greedy" in result.stdout
+    assert "4 of 4 days" in result.stderr
+    figures = json.loads((tmp_path / "days.json").read_text())
+    assert [len(run) for run in figures["greedy"]] == [1, 1]
+    assert set(figures["softmax"][0][0]) == {"day", "reward", "regret", "coverage", "exposure_gini", "diversity"}
+    assert (tmp_path / "days.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--policies", "greedy,nothing"], "unknown policy 'nothing'"),
+        (["--policies", " , "], "no policies"),
+        (["--plot", "days.xyz"], "unknown extension"),
+    ],
+)
+def test_explore_refuses(options: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("explore", *options)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert list(tmp_path.iterdir()) == []

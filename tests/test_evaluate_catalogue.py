@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recengine.evaluate import Coverage, Diversity, Gini, Novelty
+from recengine.evaluate import Calibration, Coverage, Diversity, Gini, Novelty
 from recengine.evaluate.catalogue import gini
 
 RANKINGS = st.lists(st.lists(st.integers(0, 9), unique=True, max_size=6), max_size=8)
@@ -119,3 +119,24 @@ def test_diversity_needs_pairs_of_finite_vectors() -> None:
     with pytest.raises(ValueError, match="finite"):
         metric.update([[1.0, math.nan], [1.0, 0.0]])
     assert metric.count == 0
+
+
+def test_calibration_by_hand() -> None:
+    metric = Calibration(lambda item: item[0], k=4)
+    metric.update(["r1", "r2", "r3", "j1"], history=["r5", "r6", "j7", "j8"])
+    wanted = {"r": 0.5, "j": 0.5}
+    shown = {"r": 0.99 * 0.75 + 0.005, "j": 0.99 * 0.25 + 0.005}
+    expected = sum(wanted[g] * math.log(wanted[g] / shown[g]) for g in wanted)
+    assert metric.value == pytest.approx(expected)
+    metric.update(["p1"], history=["r1"])  # nothing of what the user likes
+    assert metric.value == pytest.approx((expected + math.log(100)) / 2)
+    metric.update([], history=["r1"])
+    metric.update(["r1"], history=[])
+    assert metric.count == 2
+
+
+def test_calibration_refuses() -> None:
+    with pytest.raises(ValueError, match="alpha"):
+        Calibration(str, alpha=0.0)
+    with pytest.raises(ValueError, match="twice"):
+        Calibration(str).update(["a", "a"], history=["a"])

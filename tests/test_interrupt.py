@@ -262,3 +262,30 @@ def test_fit_keeps_what_is_learned(method: str) -> None:
     assert figures["epochs"] < 100_000
     assert figures["finite"]
     assert figures["count"] == 5
+
+
+@pytest.mark.parametrize(
+    "asked", ["explore=ThompsonSampling(samples=100_000, candidates=4096)", "diversify=DPP()", "explore=SquareCB()"]
+)
+def test_a_long_choice(asked: str) -> None:
+    """A policy over thousands of candidates: nothing is chosen, and the engine goes on."""
+    figures = run(
+        f"""
+        from recengine.diversify import DPP
+        from recengine.explore import Random, SquareCB, ThompsonSampling
+
+        random = np.random.default_rng(0)
+        engine = Engine.from_factors([1], random.normal(size=(1, 256)), range(4096), random.normal(size=(4096, 256)))
+        started = threading.Event()
+        interrupt_when(started.is_set)
+        try:
+            started.set()
+            for _ in range(1000):
+                engine.recommend(1, k=4096, {asked})
+            stopped = False
+        except KeyboardInterrupt:
+            stopped = True
+        report(stopped=stopped, more=engine.recommend(1, k=3, explore=Random()).counts)
+        """
+    )
+    assert figures == {"stopped": True, "more": 3}

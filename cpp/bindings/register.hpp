@@ -12,6 +12,7 @@ namespace bindings {
 void register_errors(pybind11::module_& module);
 void register_engine(pybind11::module_& module);
 void register_filters(pybind11::module_& module, pybind11::class_<Engine>& engine);
+void register_explore(pybind11::module_& module, pybind11::class_<Engine>& engine);
 void register_fits(pybind11::module_& module);
 void register_kernels(pybind11::module_& module);
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bindings/columns.hpp"
+#include "bindings/options.hpp"
 #include "bindings/python_interrupt.hpp"
 #include "bindings/register.hpp"
 #include "bindings/settings.hpp"
@@ -80,42 +81,6 @@ py::dict from_settings(const Settings& settings) {
   values["als_l2_exponent"] = settings.als.l2_exponent;
   return values;
 }
-
-// The name of a way, and its limit: the most cells, or ef; 0 where there is none.
-using RetrievalChoice = std::pair<std::string, py::ssize_t>;
-
-RetrievalOptions to_retrieval(const std::string& way, py::ssize_t most) {
-  for (const Way known : {Way::kAuto, Way::kRows, Way::kFlat, Way::kCells, Way::kGraph}) {
-    if (way != name_of(known)) continue;
-    RetrievalOptions options{known, CellIndex::kAllCells};
-    if (most > 0) options.most = static_cast<std::size_t>(most);
-    return options;
-  }
-  throw py::value_error(message("retrieval must be 'auto', Flat(), Cells() or Graph(), not '", way, "'"));
-}
-
-// Options of a query, kept alive while it runs.
-class Options {
- public:
-  Options(py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among, py::handle filter,
-          const RetrievalChoice& retrieval, std::vector<float> context = {})
-      : context_(std::move(context)) {
-    if (k < 0) throw py::value_error(message("k must be at least 0, not ", k));
-    value_.k = static_cast<std::size_t>(k);
-    value_.context = context_;
-    value_.exclude_seen = exclude_seen;
-    value_.retrieval = to_retrieval(retrieval.first, retrieval.second);
-    if (!exclude.is_none()) value_.exclude = exclude_.emplace(exclude, "item").span();
-    if (!among.is_none()) value_.among = among_.emplace(among, "item").span();
-    if (!filter.is_none()) value_.filter = &py::cast<const FilterExpression&>(filter);  // the caller's, while it waits
-  }
-  const QueryOptions& value() const { return value_; }
-
- private:
-  std::optional<IdColumn> exclude_, among_;
-  const std::vector<float> context_;
-  QueryOptions value_;
-};
 
 py::array_t<float> to_array(const std::vector<float>& values) {
   return py::array_t<float>(static_cast<py::ssize_t>(values.size()), values.data());
@@ -329,6 +294,7 @@ void register_engine(py::module_& module) {
 
   py::class_<Engine> engine_class(module, "Engine");
   register_filters(module, engine_class);
+  register_explore(module, engine_class);
   engine_class
       .def(py::init([](const py::dict& settings) { return std::make_unique<Engine>(to_settings(settings)); }),
            py::arg("settings"))

@@ -28,6 +28,7 @@ Engine::Engine(const Settings& settings)
       learner_(model_, settings_),
       retriever_(domain_, model_.items),
       ranker_(model_, settings_),
+      precisions_(model_.items.stride()),
       threads_(std::max(1u, std::thread::hardware_concurrency())),
       latest_timestamp_(std::numeric_limits<double>::quiet_NaN()),
       upkeep_([this](std::atomic<bool>& stop) {
@@ -36,9 +37,10 @@ Engine::Engine(const Settings& settings)
       }) {
   model_.items.attach(
       [this](std::size_t rows) {
+        precisions_.reserve_items(rows);
         if (rows > kUpkeepRows) upkeep_.start();
       },
-      [](Row) {});
+      [this](Row item) { precisions_.wipe_item(item); });
   active_kernels();  // an invalid RECENGINE_KERNELS is an error now, not in the middle of a query
 }
 
@@ -107,20 +109,21 @@ std::vector<float> Engine::ranker_weights() const {
 
 Statistics Engine::statistics() {
   const auto pin = domain_.pin_reader();
-  return {num_users(),
-          num_items(),
-          events_.load(std::memory_order_relaxed),
-          queries_.load(std::memory_order_relaxed),
-          ignored_ids_.load(std::memory_order_relaxed),
-          model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()),
-          model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
-              ranker_.trends.memory_bytes() + ranker_.features.memory_bytes() + filters_.memory_bytes(),
-          retriever_.memory_bytes(),
-          model_.cooccurrence.memory_bytes(),
-          retriever_.num_clusters(),
-          retriever_.samples(),
-          retriever_.sampled_recall(),
-          latest_timestamp_.load(std::memory_order_relaxed)};
+  return {
+      num_users(),
+      num_items(),
+      events_.load(std::memory_order_relaxed),
+      queries_.load(std::memory_order_relaxed),
+      ignored_ids_.load(std::memory_order_relaxed),
+      model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()) + precisions_.memory_bytes(),
+      model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
+          ranker_.trends.memory_bytes() + ranker_.features.memory_bytes() + filters_.memory_bytes(),
+      retriever_.memory_bytes(),
+      model_.cooccurrence.memory_bytes(),
+      retriever_.num_clusters(),
+      retriever_.samples(),
+      retriever_.sampled_recall(),
+      latest_timestamp_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace recengine

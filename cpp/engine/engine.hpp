@@ -1,4 +1,4 @@
-// Engine: ids, tables, learner, retrieval and ranker. The only place where they meet.
+// Engine: ids, tables, learner, retrieval, ranker and policies. The only place where they meet.
 //
 // Thread safety: every method may be called from any number of threads at once. What a call that has returned changed,
 // every later call sees. Learning goes on while others learn and query; remove_items, remove_users and save pause
@@ -20,10 +20,13 @@
 #include <string>
 #include <vector>
 
+#include "engine/decision.hpp"
 #include "engine/fit_tables.hpp"
 #include "engine/ids.hpp"
+#include "engine/impressions.hpp"
 #include "engine/latency.hpp"
 #include "engine/upkeep.hpp"
+#include "explore/precisions.hpp"
 #include "learner/learner.hpp"
 #include "learner/model.hpp"
 #include "learner/settings.hpp"
@@ -99,6 +102,9 @@ struct FactorTable {
   std::vector<float> biases;
 };
 
+// Throws std::invalid_argument for a timestamp that is not a number of seconds within 1e15.
+void check_timestamp(double timestamp);
+
 // Throws std::invalid_argument naming the first value that is not finite, or beyond 1e15.
 void check_finite(std::span<const float> values, std::string_view what);
 
@@ -139,6 +145,19 @@ class Engine {
   // By co-occurrence. Throws std::invalid_argument if the engine keeps none.
   Rankings similar_by_behaviour(const Id& item, const QueryOptions& options);
   Rankings search(std::span<const float> vector, bool cosine, const QueryOptions& options);
+
+  // --- exploration (engine_explore.cpp). The same queries, answered by a policy. Throws std::invalid_argument for more
+  // than kMaxCandidates results.
+  Decision explore(const Id& user, const QueryOptions& options, const ExploreOptions& explore);
+  Decision explore_history(const IdSpan& history, const QueryOptions& options, const ExploreOptions& explore);
+  // Each user's seed is drawn from that of the call.
+  std::vector<Decision> explore_many(const IdSpan& users, const QueryOptions& options, const ExploreOptions& explore);
+  // The decision was shown. The number that feedback to it names.
+  std::uint64_t impression(std::shared_ptr<const Decision> decision, double timestamp);
+  // A reward for an item that was shown, learned from if `learn`. Returns its weight. Throws UnknownId where it joins
+  // nothing.
+  double feedback(std::uint64_t number, const Id& item, float reward, double timestamp, bool learn);
+  Impressions& impressions() { return impressions_; }
 
   // --- rows (engine_rows.cpp)
   std::vector<float> user_vectors(const IdSpan& users);  // size x dim, as composed for a query
@@ -248,6 +267,11 @@ class Engine {
   float score_of(const QueryVector& query, Row item) const;
   std::vector<Scored<float>> most_popular(std::size_t k, const Selection& selection, const Resolved& resolved);
   void append(Rankings& rankings, const std::vector<Scored<float>>& best) const;
+  static std::size_t num_candidates(std::size_t k, const ExploreOptions& explore);
+  std::uint64_t seed_of(const ExploreOptions& explore);
+  AlignedFloats rows_of(std::span<const Row> items) const;
+  Decision decide(const Asker& asker, const std::vector<Scored<float>>& found, std::size_t k,
+                  const ExploreOptions& explore, std::uint64_t seed);
   void recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
                       std::vector<std::vector<Scored<float>>>& results, std::size_t first,
                       std::atomic<bool>& certified);
@@ -265,10 +289,13 @@ class Engine {
   FilterSets filters_{domain_};
   Retriever retriever_;
   Ranker ranker_;
+  Precisions precisions_;
+  Impressions impressions_;
   std::atomic<std::size_t> threads_;
   std::atomic<std::uint64_t> events_{0};    // applied
   std::atomic<std::uint64_t> sequence_{0};  // the next event's number: ahead of events_ while batches are under way
   std::atomic<std::uint64_t> queries_{0};
+  std::atomic<std::uint64_t> decisions_{0};  // that the engine drew a seed for
   std::atomic<std::uint64_t> ignored_ids_{0};
   std::atomic<double> latest_timestamp_;  // NaN: none yet
   // Counts removals: rows looked up before it changed are looked up again.

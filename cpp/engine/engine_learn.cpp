@@ -19,20 +19,13 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kBlock = 256;     // events a writer's pin is held for
-constexpr double kMaxTimestamp = 1e15;  // seconds; over any half-life far from overflow
-constexpr std::size_t kPiece = 16384;   // events prepared between two looks at the interrupt
+constexpr std::size_t kBlock = 256;    // events a writer's pin is held for
+constexpr std::size_t kPiece = 16384;  // events prepared between two looks at the interrupt
 constexpr std::size_t kSharesPerThread = 8;
 constexpr std::size_t kMaxShares = 255;
 constexpr int kYields = 100;  // before a thread that waits for another sleeps
 constexpr auto kNap = std::chrono::microseconds(50);
 constexpr std::uint64_t kTimedEvents = 16;  // one learn_one in so many is timed
-
-void check_timestamp(double timestamp) {
-  if (!(std::abs(timestamp) <= kMaxTimestamp)) {
-    throw std::invalid_argument(message("timestamp must be a number of seconds within 1e15, not ", timestamp));
-  }
-}
 
 void check_weight(float weight) {
   if (!(weight >= 0 && std::isfinite(weight))) {
@@ -45,6 +38,12 @@ Row find_or_insert(EmbeddingTable& table, const Id& id) {
 }
 
 }  // namespace
+
+void check_timestamp(double timestamp) {
+  if (!(std::abs(timestamp) <= kMaxTimestamp)) {
+    throw std::invalid_argument(message("timestamp must be a number of seconds within 1e15, not ", timestamp));
+  }
+}
 
 void Engine::learn_one(const Id& user, const Id& item, float value, float weight, double timestamp) {
   learner_.check_value(value);

@@ -118,7 +118,9 @@ void Engine::remove_users(const IdSpan& ids) {
   removals_.fetch_add(1, std::memory_order_relaxed);
   for (std::size_t k = 0; k < ids.size; ++k) {
     const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.users.erase(key); });
-    if (row != kNoRow) model_.users.recycle(row);  // nothing refers to users: the slot is free once queries have left
+    if (row == kNoRow) continue;
+    precisions_.forget(row);
+    model_.users.recycle(row);  // nothing refers to users: the slot is free once queries have left
   }
 }
 

@@ -223,4 +223,12 @@ bool FilterSets::restore_groups(const IdSpan& labels, std::span<const Row> rows,
   return true;
 }
 
+std::vector<Row> FilterSets::groups_of(std::span<const Row> rows) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Row> groups;
+  groups.reserve(rows.size());
+  for (const Row row : rows) groups.push_back(group_of(row));
+  return groups;
+}
+
 }  // namespace recengine

@@ -45,6 +45,8 @@ class FilterSets {
   bool has_filter(std::string_view name) const { return filters_.find(name) != nullptr; }
   std::vector<std::string_view> filter_names() const;  // valid as long as the pin
   std::size_t memory_bytes() const;
+  // The group of each row, a number that stays the group's, 0 for none. Waits for a change that is under way.
+  std::vector<Row> groups_of(std::span<const Row> rows) const;
 
   // --- changing. REQUIRES: a writer's pin, and of rows that they are live items'; of names: validate_id passes.
   void set_filter(std::string_view name, std::vector<Row> rows);
@@ -106,7 +108,7 @@ class FilterSets {
   void publish(Change change) noexcept;
 
   EpochDomain& domain_;
-  std::mutex mutex_;                       // serialises changes
+  mutable std::mutex mutex_;               // serialises changes
   std::atomic<std::uint64_t> changes_{0};  // odd while pointers are being replaced
   NamedSets filters_;
   NamedSets groups_;

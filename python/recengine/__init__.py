@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from recengine._core import FormatError
 from recengine.engine import Engine
 from recengine.explanation import Explanation
+from recengine.feedback import Feedback, ImpressionLog
 from recengine.filters import Filter
 from recengine.fit import FitResult, Ials, Sgd, Softmax
 from recengine.ranking import Ranking
@@ -25,12 +26,14 @@ __all__ = [
     "Cells",
     "Engine",
     "Explanation",
+    "Feedback",
     "Filter",
     "FitResult",
     "Flat",
     "FormatError",
     "Graph",
     "Ials",
+    "ImpressionLog",
     "Ranking",
     "Sgd",
     "Softmax",

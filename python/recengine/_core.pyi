@@ -23,6 +23,47 @@ class Filter(metaclass=_Type):
     def __or__(self, other: Filter) -> Filter: ...
     def __invert__(self) -> Filter: ...
 
+class Explore(metaclass=_Type):
+    def __init__(
+        self,
+        policy: str,
+        parameter: float,
+        precision: str,
+        samples: int,
+        diversity: str,
+        weight: float,
+        count: int,
+        candidates: int,
+    ) -> None: ...
+    def log_propensities(
+        self, scores: npt.ArrayLike, groups: npt.ArrayLike, slate: npt.ArrayLike
+    ) -> npt.NDArray[np.float64]: ...
+    def first_slot(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]: ...
+
+class Decision(metaclass=_Type):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # always a TypeError: made by Engine.explore
+    def ranking(self) -> _Ranking: ...
+    @property
+    def user(self) -> Any: ...
+    @property
+    def candidates(self) -> npt.NDArray[Any]: ...
+    @property
+    def candidate_scores(self) -> _Floats: ...
+    @property
+    def slate(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def log_propensities(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def errors(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def policy(self) -> str: ...
+    @property
+    def parameter(self) -> float: ...
+    @property
+    def diversity(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+
 class Engine(metaclass=_Type):
     learning_rate: float
     threads: int
@@ -94,6 +135,53 @@ class Engine(metaclass=_Type):
     def similar_by_behaviour(
         self, item: Any, k: int, exclude: Any, among: Any, filter: Filter | None, retrieval: tuple[str, int]
     ) -> _Ranking: ...
+    def explore(
+        self,
+        user: Any,
+        k: int,
+        exclude_seen: bool,
+        exclude: Any,
+        among: Any,
+        filter: Filter | None,
+        retrieval: tuple[str, int],
+        context: list[float],
+        explore: Explore,
+        seed: int | None,
+    ) -> Decision: ...
+    def explore_history(
+        self,
+        history: Any,
+        k: int,
+        exclude_seen: bool,
+        exclude: Any,
+        among: Any,
+        filter: Filter | None,
+        retrieval: tuple[str, int],
+        context: list[float],
+        explore: Explore,
+        seed: int | None,
+    ) -> Decision: ...
+    def explore_many(
+        self,
+        users: Any,
+        k: int,
+        exclude_seen: bool,
+        exclude: Any,
+        among: Any,
+        filter: Filter | None,
+        retrieval: tuple[str, int],
+        context: list[float],
+        explore: Explore,
+        seed: int | None,
+    ) -> list[Decision]: ...
+    def impression(self, decision: Decision, timestamp: float) -> int: ...
+    def feedback(self, impression: int, item: Any, reward: float, timestamp: float, learn: bool) -> float: ...
+    def impressions(self) -> list[tuple[int, float, Decision, _Floats]]: ...
+    def num_impressions(self) -> int: ...
+    def feedback_settings(self) -> dict[str, Any]: ...
+    def set_feedback_settings(
+        self, capacity: int, window: float, correction: str, clip: float, position_bias: float
+    ) -> None: ...
     def set_filter(self, name: Any, items: Any) -> None: ...
     def update_filter(self, name: Any, add: Any, remove: Any) -> None: ...
     def remove_filter(self, name: Any) -> None: ...

@@ -11,10 +11,13 @@ import numpy.typing as npt
 
 from recengine import _core
 from recengine.columns import id_column, number_column, seconds, seconds_column
+from recengine.diversify import Diversity
 from recengine.explanation import Explanation, Part
+from recengine.explore import Policy, core_explore
+from recengine.feedback import Feedback, ImpressionLog, log_of
 from recengine.filters import Filter, core_filter
 from recengine.fit import FitResult, Ials, Method, Reporter, fit
-from recengine.ranking import Ranking, padded, single
+from recengine.ranking import Ranking, chosen, chosen_many, padded, single
 from recengine.retrieval import Retrieval, core_retrieval
 from recengine.tables import Factors, Ids
 
@@ -417,6 +420,9 @@ class Engine:
         filter: Filter | None = None,
         retrieval: Retrieval = "auto",
         context: Mapping[str, float] | None = None,
+        explore: Policy | None = None,
+        diversify: Diversity | None = None,
+        seed: int | None = None,
     ) -> Ranking:
         """The k best items for a user, for each of several users, or for a visitor known by a list of items only.
 
@@ -442,13 +448,22 @@ class Engine:
         context
             For this request alone: numbers to be added to the learned weights of `item_features`, by name. So
             ``{"margin": 0.1}`` ranks items higher by a tenth of their margin.
+        explore
+            A policy of `recengine.explore`, which chooses from the best candidates and says with what probability
+            (``Ranking.log_propensities``): `Greedy`, `Random`, `EpsilonGreedy`, `Softmax`, `ThompsonSampling`, `UCB`,
+            `SquareCB`. At most 4,096 results.
+        diversify
+            `MMR`, `DPP` or `MaxPerGroup` of `recengine.diversify`, by itself or with a policy.
+        seed
+            Of what a policy draws, at least 0: the same seed, engine and query, the same list. Omitted, the engine
+            counts up from its own. Of several users each gets a seed of its own, which ``Ranking.seed`` shows.
 
         Returns
         -------
         Ranking
-            With a ranker its scores; `certified` then says that the candidates of the embedding are exact. Else
-            exact; of equal scores the lower slot first: the order in which the items came, as long as none was
-            removed. Shapes (m,) or, for n users, (n, k).
+            In the order of the policy, if there is one. With a ranker its scores; `certified` then says that the
+            candidates of the embedding are exact. Else exact; of equal scores the lower slot first: the order in which
+            the items came, as long as none was removed. Shapes (m,) or, for n users, (n, k).
 
         Raises
         ------
@@ -470,6 +485,11 @@ class Engine:
         candidates = None if among is None else id_column(among)
         condition, way = core_filter(self._core, filter), core_retrieval(retrieval)
         added = self._context(context)
+        if explore is not None or diversify is not None:
+            options = (k, exclude_seen, excluded, candidates, condition, way, added, core_explore(explore, diversify))
+            return self._explore(user, history, k, (*options, _seed(seed)))
+        if seed is not None:
+            raise ValueError(f"seed is for explore and diversify, and there is neither with seed={seed!r}")
         if user is None:
             if history is None:
                 raise ValueError("recommend needs a user or a history")
@@ -484,6 +504,125 @@ class Engine:
             many = self._core.recommend_many(users, k, exclude_seen, excluded, candidates, condition, way, added)
             return padded(*many, k)
         return single(*found)
+
+    def _explore(self, user: Any, history: Any, k: int, options: tuple[Any, ...]) -> Ranking:
+        if user is None:
+            if history is None:
+                raise ValueError("recommend needs a user or a history")
+            return chosen(self._core.explore_history(id_column(history), *options))
+        if history is not None:
+            raise ValueError("recommend takes a user or a history, not both")
+        if _is_id(user):
+            return chosen(self._core.explore(user, *options))
+        return chosen_many(self._core.explore_many(id_column(user), *options), k)
+
+    # ---- impressions
+
+    def impression(self, ranking: Ranking, timestamp: Any = None) -> Any:
+        """Records that a ranking which a policy chose was shown; the number to give to `feedback`.
+
+        Its items make the model of `ThompsonSampling` and `UCB` more certain. The engine keeps the latest impressions
+        (`feedback_settings`), in memory: they are not saved.
+
+        Parameters
+        ----------
+        ranking
+            Of `recommend` with `explore` or `diversify`; of n queries, n numbers, int64 (n,), are returned.
+        timestamp
+            As in `learn_one`.
+
+        Raises ValueError for a ranking that no policy chose, TypeError for anything else.
+
+        Examples
+        --------
+        >>> from recengine.explore import Softmax
+        >>> engine = Engine.from_factors(["ann"], [[1.0]], ["tea", "cup"], [[1.0], [2.0]], objective="bpr")
+        >>> shown = engine.impression(engine.recommend("ann", k=1, explore=Softmax(0.1), seed=0))
+        >>> engine.feedback(shown, "cup", 1.0) > 0
+        True
+        """
+        if not isinstance(ranking, Ranking):
+            raise TypeError(f"impression takes a Ranking, not {ranking!r}")
+        if not ranking._decisions and not (ranking.ids.ndim == 2 and len(ranking.ids) == 0):
+            raise ValueError("impression takes a ranking that a policy chose: recommend(..., explore=Greedy())")
+        moment = np.nan if timestamp is None else _finite_seconds(timestamp)
+        numbers = [self._core.impression(decision, moment) for decision in ranking._decisions]
+        return np.array(numbers, dtype=np.int64) if ranking.ids.ndim == 2 else numbers[0]
+
+    def feedback(self, impression: int, item: Id, reward: float, timestamp: Any = None, *, learn: bool = True) -> float:
+        """Joins what the user did with what was shown, and learns from it. Returns the weight it counts with.
+
+        The event is that of `learn_one`, with a weight that corrects for how probable the item was to be shown, and
+        looked at, there (`feedback_settings`); 1 where that is not known. Softmax and bpr: a positive reward is a
+        choice that counts so much, a negative one a dislike, 0 is recorded and teaches nothing. Logistic: label 1 if
+        the reward is positive, else 0. Squared: the reward is the rating.
+
+        Parameters
+        ----------
+        impression
+            A number that `impression` gave.
+        item
+            One of the items that were shown.
+        reward
+            Within 1e6. Several for one item add up in the log.
+        timestamp
+            As in `learn_one`.
+        learn
+            False: only join and record.
+
+        Raises
+        ------
+        KeyError
+            For an impression that is not known or has expired, or an item that it did not show.
+        ValueError
+            For a reward that is not a number. Nothing has changed then.
+
+        Examples
+        --------
+        >>> from recengine.explore import Greedy
+        >>> engine = Engine.from_factors(["ann"], [[1.0]], ["tea", "cup"], [[1.0], [2.0]], objective="bpr")
+        >>> shown = engine.impression(engine.recommend("ann", k=1, explore=Greedy()))
+        >>> engine.feedback(shown, "cup", -1.0)
+        1.0
+        """
+        moment = np.nan if timestamp is None else _finite_seconds(timestamp)
+        if isinstance(impression, bool) or not isinstance(impression, (int, np.integer)):
+            raise TypeError(f"impression must be an int, not {impression!r}")
+        if impression < 0:
+            raise KeyError(f"unknown impression {impression}")
+        return self._core.feedback(int(impression), item, reward, moment, learn)
+
+    @property
+    def feedback_settings(self) -> Feedback:
+        """How many impressions are kept, how long feedback is taken, and how it is weighed; may be set while the engine
+        runs.
+
+        >>> engine = Engine()
+        >>> engine.feedback_settings = Feedback(window=1800.0)
+        >>> engine.feedback_settings.window
+        1800.0
+        """
+        return Feedback(**self._core.feedback_settings())
+
+    @feedback_settings.setter
+    def feedback_settings(self, settings: Feedback) -> None:
+        if not isinstance(settings, Feedback):
+            raise TypeError(f"feedback_settings must be a Feedback, not {settings!r}")
+        core = self._core
+        core.set_feedback_settings(
+            settings.capacity, settings.window, settings.correction, settings.clip, settings.position_bias
+        )
+
+    def impressions(self) -> ImpressionLog:
+        """The impressions that are kept, oldest first, with what came of them: for `recengine.ope`, Arrow and Parquet.
+
+        >>> from recengine.explore import Random
+        >>> engine = Engine.from_factors(["ann"], [[1.0]], ["tea", "cup"], [[1.0], [2.0]])
+        >>> shown = engine.impression(engine.recommend("ann", k=2, explore=Random(), seed=5))
+        >>> len(engine.impressions())
+        1
+        """
+        return log_of(self._core.impressions())
 
     def plan(
         self,
@@ -1073,6 +1212,16 @@ def _finite_seconds(timestamp: Any) -> float:
     if moment - moment != 0.0:  # NaN or infinity; NaN would mean "omitted" to the core
         raise ValueError(f"timestamp must be a number of seconds within 1e15, not {timestamp}")
     return moment
+
+
+def _seed(seed: Any) -> int | None:
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed must be an int, not {seed!r}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be between 0 and 2**63 - 1, not {seed}")
+    return int(seed)
 
 
 def _file_name(path: str | os.PathLike[str]) -> bytes:

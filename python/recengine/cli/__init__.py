@@ -1,4 +1,4 @@
-"""The command line: ``recengine demo``, ``recengine replay``, ``recengine info``."""
+"""The command line: ``recengine demo``, ``recengine replay``, ``recengine explore``, ``recengine info``."""
 
 from __future__ import annotations
 

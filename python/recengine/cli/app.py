@@ -112,6 +112,34 @@ def replay(
 
 
 @app.command()
+def explore(
+    policies: Annotated[
+        str, typer.Option(metavar="NAMES", help="By commas; rewards are compared with the first one's.")
+    ] = "greedy,epsilon_greedy,softmax,thompson,ucb,squarecb,mmr",
+    days: Annotated[int, typer.Option(min=1, help="Days of 400 visits.")] = 30,
+    seeds: Annotated[int, typer.Option(min=1, help="Audiences, each with a seed of its own.")] = 3,
+    json: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the figures of every day there.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", help="Plot regret, coverage and diversity there.")
+    ] = None,
+) -> None:
+    """Try policies on a simulated audience: tastes drift, lists bore, items come and go."""
+    names = [name.strip() for name in policies.split(",") if name.strip()]
+    with one_line_errors(ImportError, OSError, ValueError):
+        from recengine.cli.explore import check_policies, run_explore
+        from recengine.cli.replay import check_outputs
+
+        check_policies(names)
+        check_outputs(json, plot)
+        output, messages = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+        try:
+            run_explore(names, days=days, seeds=seeds, json_path=json, plot_path=plot, output=output, messages=messages)
+        except KeyboardInterrupt:
+            messages.print("recengine: interrupted")
+            raise typer.Exit(130) from None
+
+
+@app.command()
 def info() -> None:
     """Show the version, the instruction sets, the threads, the huge pages."""
     with one_line_errors(ImportError, ValueError):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def check_plot(path: Path) -> None:
     """Raise ImportError without matplotlib, ValueError for an extension that it cannot write."""
-    formats = sorted(_figure().canvas.get_supported_filetypes())
+    formats = sorted(figure_of(7, 4).canvas.get_supported_filetypes())
     if path.suffix.lower().removeprefix(".") not in formats:
         raise ValueError(f"{path}: unknown extension {path.suffix!r}; a plot is one of {', '.join(formats)}")
 
@@ -22,7 +22,7 @@ def plot_recall(result: PrequentialResult, path: Path) -> None:
     """Plot recall in each tenth of the evaluated events against popularity and the other baselines."""
     from recengine.evaluate.comparison import ALWAYS
 
-    figure = _figure()
+    figure = figure_of(7, 4)
     axes = figure.subplots()
     for name, recalls, style in (
         ("recengine", result.recall_by_decile, "o-"),
@@ -40,13 +40,13 @@ def plot_recall(result: PrequentialResult, path: Path) -> None:
     figure.savefig(path)
 
 
-def _figure() -> Figure:
+def figure_of(width: float, height: float) -> Figure:
     """A figure of its own, without pyplot: no display, no state shared with the caller's plots."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ImportError('plots need matplotlib: pip install "recengine[cli]"') from error
-    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

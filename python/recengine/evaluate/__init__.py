@@ -13,7 +13,7 @@ A figure about nothing (no query, no prediction, no group) is nan.
 
 from __future__ import annotations
 
-from .catalogue import Coverage, Diversity, Gini, Novelty
+from .catalogue import Calibration, Coverage, Diversity, Gini, Novelty
 from .groups import Grouped
 from .holdout import HoldoutResult, holdout
 from .intervals import mean_interval
@@ -34,6 +34,7 @@ __all__ = [
     "RMSE",
     "Accuracy",
     "BaselineFigures",
+    "Calibration",
     "Coverage",
     "Diversity",
     "Gini",

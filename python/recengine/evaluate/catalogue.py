@@ -116,6 +116,43 @@ class Novelty(Mean):
         return -math.log2(share)
 
 
+class Calibration(Mean):
+    """Miscalibration of lists, in nats: how far the groups shown are from the groups a user has chosen, as the
+    Kullback-Leibler divergence of the list's shares q, mixed with `alpha` of the history's shares p, from p (Steck,
+    2018, "Calibrated recommendations", equations 6 and 7). 0: the list mirrors the user's history.
+
+    ``group(item)`` gives an item's group. The value is the mean over rankings; those without items, or of users without
+    a history, are not counted.
+
+    >>> metric = Calibration({"a": "rock", "b": "rock", "c": "jazz"}.get, k=10)
+    >>> metric.update(["a", "c"], history=["b", "c"])
+    >>> metric.value
+    0.0
+    """
+
+    def __init__(self, group: Callable[[Any], Hashable], k: int = 10, alpha: float = 0.01) -> None:
+        super().__init__()
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
+        self.group = group
+        self.k = check_k(k)
+        self.alpha = alpha
+
+    def update(self, ranking: Ranking, history: Iterable[Any]) -> None:
+        """Count one ranking and the items its user chose before, as often as that was; ValueError for an id that comes
+        twice in the ranking."""
+        shown = Counter(self.group(item) for item in first_distinct(ranking, self.k))
+        chosen = Counter(self.group(item) for item in history)
+        if not shown or not chosen:
+            return
+        divergence = 0.0
+        for group, count in chosen.items():
+            wanted = count / chosen.total()
+            found = (1 - self.alpha) * shown[group] / shown.total() + self.alpha * wanted
+            divergence += wanted * math.log(wanted / found)
+        self._add(max(divergence, 0.0))
+
+
 class Diversity(Mean):
     """Intra-list diversity: the mean of 1 - cosine over all pairs of items of a list (Smyth and McClave, 2001),
     averaged over lists. A zero vector has cosine 0 with everything. A list of fewer than two items has no pair and is

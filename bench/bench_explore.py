@@ -1,0 +1,172 @@
+"""What policies, diversity and feedback cost: 200 candidates, lists of 20, 64 dimensions; beside MABWiser and Vowpal
+Wabbit, which choose one of the 200 where ours fills 20 slots. Policies are compared with those of their kind; those of
+MABWiser that know no contexts, and so choose alike for all users, stand beside them without a bar.
+
+`over` is the time beyond the plain query that finds the same candidates, call by call in turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from bench.figures import Report
+from bench.side_by_side import Round, each, whole
+from bench.turns import take_turns
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from recengine import Engine, ope
+from recengine.diversify import DPP, MMR, Diversity, MaxPerGroup
+from recengine.explore import UCB, EpsilonGreedy, Greedy, Policy, Random, Softmax, SquareCB, ThompsonSampling
+
+DIM, CANDIDATES, K = 64, 200, 20
+USERS = [(user,) for user in range(200)]
+POLICIES: dict[str, tuple[Policy | None, Diversity | None, float | None]] = {
+    "greedy": (Greedy(), None, None),
+    "random": (Random(), None, None),
+    "epsilon-greedy": (EpsilonGreedy(0.1), None, 5),
+    "softmax": (Softmax(0.2), None, 5),
+    "squarecb": (SquareCB(10.0), None, None),
+    "thompson": (ThompsonSampling(1.0), None, 50),
+    "thompson, shared": (ThompsonSampling(1.0, "shared"), None, 50),
+    "ucb": (UCB(1.0), None, 50),
+    "ucb, shared": (UCB(1.0, "shared"), None, 50),
+    "mmr": (None, MMR(), 20),
+    "dpp": (None, DPP(), 200),
+    "max per group": (None, MaxPerGroup(2), None),
+}
+
+
+def made(items: int) -> Engine:
+    random = np.random.default_rng(0)
+    users, rows = (random.standard_normal((size, DIM)).astype(np.float32) / 8 for size in (len(USERS), items))
+    engine = Engine.from_factors(np.arange(len(USERS)), users, np.arange(items), rows, objective="bpr")
+    engine.set_groups(np.arange(items), np.arange(items) % 20)
+    return engine
+
+
+def bench_policies(benchmark: BenchmarkFixture, report: Report, rounds: int) -> None:
+    """Over the query that finds 200 candidates among 5,000 items."""
+    engine = made(5_000)
+
+    def asks(explore: Policy | None, diversify: Diversity | None) -> Round:
+        return each(lambda user: engine.recommend(user, k=K, explore=explore, diversify=diversify), USERS)
+
+    sides = {"plain": each(lambda user: engine.recommend(user, k=CANDIDATES), USERS)}
+    sides |= {name: asks(policy, diversity) for name, (policy, diversity, _) in POLICIES.items()}
+    seconds = take_turns(sides, rounds, benchmark)
+    plain = float(np.median(seconds["plain"])) * 1e6
+    report("us, the query alone", plain)
+    for name, (_, _, bar) in POLICIES.items():
+        report(f"us, {name} over it", float(np.median(seconds[name])) * 1e6 - plain, at_most=bar)
+
+
+def bench_feedback(benchmark: BenchmarkFixture, report: Report, rounds: int) -> None:
+    """`feedback` to 1,000 of the latest impressions, with nothing learned and with."""
+    engine = made(5_000)
+    ranking = engine.recommend(3, k=K, explore=Softmax(0.2), seed=0)
+    shown = [engine.impression(ranking) for _ in range(1_000)]
+    item = ranking.ids[K // 2]
+    joins = [(number, item, 1.0) for number in shown]
+    seconds = take_turns(
+        {
+            "join": each(lambda *join: engine.feedback(*join, learn=False), joins),
+            "join and learn": each(engine.feedback, joins),
+            "impression": each(engine.impression, [(ranking,)] * 100),
+        },
+        rounds,
+        benchmark,
+    )
+    report("us, join", float(np.median(seconds["join"])) * 1e6, at_most=2)
+    report("us, join and learn (bpr)", float(np.median(seconds["join and learn"])) * 1e6)
+    report("us, impression", float(np.median(seconds["impression"])) * 1e6)
+
+
+def mabwiser_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
+    """Its policies, an arm an item, trained on five rewards an arm in the users' contexts."""
+    mab = pytest.importorskip("mabwiser.mab")
+    random = np.random.default_rng(1)
+    decisions, rewards = np.tile(np.arange(CANDIDATES), 5), random.integers(0, 2, 5 * CANDIDATES)
+    contexts = engine.factors().user_vectors[random.integers(len(USERS), size=len(decisions))].astype(np.float64)
+    users = [engine.user_vector(user).astype(np.float64).reshape(1, -1) for (user,) in USERS]
+    policy = mab.LearningPolicy
+    choices: dict[str, Callable[[int], object]] = {}
+    for name, learning in (
+        ("LinUCB", policy.LinUCB(alpha=1.0)),
+        ("LinTS", policy.LinTS(alpha=1.0)),
+        ("LinGreedy", policy.LinGreedy(epsilon=0.1)),
+    ):
+        model = mab.MAB(list(range(CANDIDATES)), learning)
+        model.fit(decisions, rewards, contexts)
+        choices[f"MABWiser {name}"] = lambda user, model=model: model.predict(users[user])  # type: ignore[misc]
+    for name, learning in (("epsilon-greedy", policy.EpsilonGreedy(0.1)), ("softmax", policy.Softmax(0.2))):
+        model = mab.MAB(list(range(CANDIDATES)), learning)
+        model.fit(decisions, rewards)
+        choices[f"MABWiser {name}, without contexts"] = lambda user, model=model: model.predict()  # type: ignore[misc]
+    return choices
+
+
+def vw_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
+    """Contextual bandits over action-dependent features: an item's row and the user's vector, crossed; 200 lessons
+    before. The text of the examples is made ahead, and is parsed in the call, as it must be for a new user."""
+    vw = pytest.importorskip("vowpalwabbit")
+    rows = engine.factors().item_vectors
+    items = ["|i " + " ".join(f"{d}:{value:.4f}" for d, value in enumerate(row)) for row in rows]
+    vectors = engine.factors().user_vectors
+    shared = ["shared |u " + " ".join(f"{d}:{value:.4f}" for d, value in enumerate(row)) for row in vectors]
+    random = np.random.default_rng(2)
+    choices: dict[str, Callable[[int], object]] = {}
+    for name, options in (
+        ("epsilon-greedy", "--epsilon 0.1"),
+        ("softmax", "--softmax --lambda 5"),
+        ("squarecb", "--squarecb"),
+    ):
+        model = vw.Workspace(f"--cb_explore_adf {options} --quiet")
+        for user in range(200):
+            taught = list(items)
+            chosen = int(random.integers(CANDIDATES))
+            taught[chosen] = f"0:{-int(random.integers(2))}:0.005 {taught[chosen]}"
+            model.learn([shared[user], *taught])
+        choices[f"Vowpal Wabbit {name}"] = lambda user, model=model: model.predict([shared[user], *items])  # type: ignore[misc]
+    return choices
+
+
+def bench_decisions(benchmark: BenchmarkFixture, report: Report, rounds: int) -> None:
+    """A whole decision over 200 items: ours retrieves, scores and fills 20 slots with their probabilities."""
+    engine = made(CANDIDATES)
+    ours = {name: POLICIES[name] for name in ("epsilon-greedy", "softmax", "squarecb", "thompson", "ucb")}
+    calls: dict[str, Callable[[int], Any]] = {
+        f"recengine {name}": lambda user, explore=policy: engine.recommend(user, k=K, explore=explore)  # type: ignore[misc]
+        for name, (policy, _, _) in ours.items()
+    }
+    peers = mabwiser_choices(engine) | vw_choices(engine)
+    some = USERS[:20]
+    seconds = take_turns({name: each(call, some) for name, call in (calls | peers).items()}, min(rounds, 5), benchmark)
+    medians = {name: float(np.median(values)) * 1e6 for name, values in seconds.items()}
+    for name, value in medians.items():
+        report(f"us, {name}", value)
+    alike = {
+        "epsilon-greedy": ("MABWiser LinGreedy", "Vowpal Wabbit epsilon-greedy"),
+        "softmax": ("Vowpal Wabbit softmax",),
+        "squarecb": ("Vowpal Wabbit squarecb",),
+        "thompson": ("MABWiser LinTS",),
+        "ucb": ("MABWiser LinUCB",),
+    }
+    for name, others in alike.items():
+        for other in others:
+            report(f"{other} over our {name}, times", medians[other] / medians[f"recengine {name}"], at_least=10)
+
+
+def bench_doubly_robust(benchmark: BenchmarkFixture, report: Report, small: bool) -> None:
+    """DR on a million rows, with its bootstrap interval."""
+    random = np.random.default_rng(0)
+    rows = 10_000 if small else 1_000_000
+    target = 0.2 + 0.6 * random.random(rows)  # of the first of two choices; both are shown alike
+    first = random.random(rows) < 0.5
+    rewards = (random.random(rows) < np.where(first, 0.4, 0.2)).astype(np.float64)
+    shown, wanted = np.full(rows, 0.5), np.where(first, target, 1 - target)
+    predicted, expected = np.where(first, 0.35, 0.25), 0.35 * target + 0.25 * (1 - target)
+    seconds = take_turns({"DR": whole(lambda: ope.dr(rewards, shown, wanted, predicted, expected))}, 3, benchmark)
+    report("s, DR with its interval", float(np.median(seconds["DR"])), at_most=2)

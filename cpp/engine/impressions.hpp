@@ -1,0 +1,72 @@
+// Impressions: the latest decisions that were shown, each under a number, waiting for what their users do. Bounded: the
+// oldest goes when there is no room.
+//
+// Thread safety: every method from any thread.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+#include "engine/decision.hpp"
+
+namespace recengine {
+
+// How feedback is weighed where it is learned from.
+enum class Correction : std::uint32_t { kNone, kInversePropensity, kTopK };
+Correction parse_correction(std::string_view name);
+std::string_view name_of(Correction correction);
+
+struct FeedbackSettings {
+  std::size_t capacity = 10'000;  // impressions
+  double window = 86'400;         // seconds after which feedback is refused; infinity: never
+  Correction correction = Correction::kInversePropensity;
+  double clip = 10;          // of weights
+  double position_bias = 0;  // slot j, from 0, is taken to be looked at with the probability (j + 1)^-position_bias
+
+  // Throws std::invalid_argument naming the value that is out of range.
+  void validate() const;
+};
+
+// The weight of feedback to the item of a slot: an estimate of what it would count if every item had been shown alike,
+// 1 where the probability is not known.
+//   inverse propensity  min(clip, 1 / (p theta)), p the propensity, theta that of the slot to be looked at
+//   top-K               min(clip, pi / (p theta)) K (1 - pi)^(K - 1), pi the softmax of the scores over the candidates
+//                       (Chen et al. 2019, "Top-K off-policy correction for a REINFORCE recommender system")
+double feedback_weight(const FeedbackSettings& settings, const Decision& decision, std::size_t slot);
+
+struct Impression {
+  std::uint64_t number;
+  double time;  // when it was shown
+  std::shared_ptr<const Decision> decision;
+  std::vector<float> rewards;  // of each slot, added up; NaN: none came
+};
+
+class Impressions {
+ public:
+  std::uint64_t add(std::shared_ptr<const Decision> decision, double time);
+
+  struct Place {
+    std::shared_ptr<const Decision> decision;
+    std::size_t slot;
+  };
+  // Adds the reward where the item was shown. Throws UnknownId, before anything changes, for a number that is not known
+  // (any more), one whose window is over at `now`, or an item that was not shown.
+  Place join(std::uint64_t number, const Id& item, float reward, double now);
+
+  FeedbackSettings settings() const;
+  void set_settings(const FeedbackSettings& settings);
+  std::vector<Impression> copy() const;  // oldest first
+  std::size_t size() const;
+
+ private:
+  mutable std::mutex mutex_;
+  FeedbackSettings settings_;     // GUARDED_BY(mutex_)
+  std::uint64_t next_ = 1;        // GUARDED_BY(mutex_)
+  std::deque<Impression> queue_;  // GUARDED_BY(mutex_): their numbers follow one another
+};
+
+}  // namespace recengine

@@ -1,0 +1,175 @@
+#include "explore/diversity.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "kernels/kernels.hpp"
+#include "storage/aligned.hpp"
+#include "storage/interrupt.hpp"
+#include "storage/message.hpp"
+
+namespace recengine {
+
+namespace {
+
+using Places = std::vector<std::uint32_t>;
+constexpr std::array<std::string_view, 4> kNames{"none", "mmr", "dpp", "max_per_group"};
+constexpr std::size_t kStepsPerCheck = 32;
+constexpr double kNoRank = 1e-6;  // of 1: what is left of a candidate's own kernel once it depends on the chosen ones
+
+std::vector<float> relevances(std::span<const float> scores) {
+  std::vector<float> values(scores.size(), 1.0f);
+  if (scores.empty()) return values;
+  const auto [low, high] = std::minmax_element(scores.begin(), scores.end());
+  const double range = double{*high} - double{*low};
+  if (!(range > 0)) return values;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    values[i] = static_cast<float>((double{scores[i]} - double{*low}) / range);
+  }
+  return values;
+}
+
+// Rows of length 1; those of zeros stay.
+AlignedFloats directions(const float* rows, std::size_t count, std::size_t stride) {
+  AlignedFloats units(count * stride);
+  std::vector<float> squares(count);
+  active_kernels().square_norms(rows, count, stride, squares.data());
+  for (std::size_t i = 0; i < count; ++i) {
+    const float factor = squares[i] > 0 ? 1 / std::sqrt(squares[i]) : 0.0f;
+    for (std::size_t d = 0; d < stride; ++d) units[i * stride + d] = rows[i * stride + d] * factor;
+  }
+  return units;
+}
+
+// The lowest place of the largest value. In lanes, so that compilers compare several at once.
+std::uint32_t first_largest(std::span<const float> values) {
+  constexpr std::size_t kLanes = 16;
+  float lanes[kLanes];
+  for (float& lane : lanes) lane = -std::numeric_limits<float>::infinity();
+  std::size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = lanes[lane] < values[i + lane] ? values[i + lane] : lanes[lane];
+    }
+  }
+  for (; i < values.size(); ++i) lanes[0] = std::max(lanes[0], values[i]);
+  const float largest = *std::max_element(lanes, lanes + kLanes);
+  const auto found = std::find(values.begin(), values.end(), largest);
+  return static_cast<std::uint32_t>(found - values.begin());
+}
+
+}  // namespace
+
+void Diversity::validate() const {
+  const auto within = [](std::string_view name, double value, double most) {
+    if (value >= 0 && value <= most) return;
+    throw std::invalid_argument(message(name, " must be between 0 and ", most, ", not ", value));
+  };
+  if (kind == DiversityKind::kMmr) within("lambda_", weight, 1);
+  if (kind == DiversityKind::kDpp) within("theta", weight, 0.99);
+  if (kind == DiversityKind::kMaxPerGroup && count < 1) throw std::invalid_argument("n must be at least 1, not 0");
+}
+
+DiversityKind parse_diversity(std::string_view name) {
+  for (std::uint32_t k = 0; k < kNames.size(); ++k) {
+    if (kNames[k] == name) return static_cast<DiversityKind>(k);
+  }
+  throw std::invalid_argument(message("unknown diversity '", name, "'"));
+}
+std::string_view name_of(DiversityKind kind) { return kNames[static_cast<std::size_t>(kind)]; }
+
+Places diversify_mmr(std::span<const float> scores, const float* rows, std::size_t stride, double weight,
+                     std::size_t k) {
+  const Kernels& kernels = active_kernels();
+  const std::size_t count = scores.size();
+  const std::vector<float> relevance = relevances(scores);
+  const AlignedFloats units = directions(rows, count, stride);
+  const auto part = static_cast<float>(weight);
+  std::vector<float> worth(count), cosines(count), most(count, 0.0f), values(count);
+  for (std::size_t i = 0; i < count; ++i) worth[i] = values[i] = part * relevance[i];
+  Places chosen;
+  k = std::min(k, count);
+  chosen.reserve(k);
+  while (chosen.size() < k) {
+    if (chosen.size() % kStepsPerCheck == kStepsPerCheck - 1) check_interrupt();
+    const std::uint32_t next = first_largest(values);
+    const bool is_first = chosen.empty();
+    chosen.push_back(next);
+    worth[next] = -std::numeric_limits<float>::infinity();
+    kernels.scan(units.data() + next * stride, units.data(), nullptr, count, stride, cosines.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      most[i] = is_first || cosines[i] > most[i] ? cosines[i] : most[i];  // the largest cosine to one that was chosen
+      values[i] = worth[i] - (1 - part) * most[i];
+    }
+  }
+  return chosen;
+}
+
+Places diversify_dpp(std::span<const float> scores, const float* rows, std::size_t stride, double theta,
+                     std::size_t k) {
+  const Kernels& kernels = active_kernels();
+  const std::size_t count = scores.size();
+  const std::vector<float> relevance = relevances(scores);
+  const AlignedFloats units = directions(rows, count, stride);
+  const double sharpness = theta / (2 * (1 - theta));
+  k = std::min(k, count);
+  // The quality factors out of the determinant: with C the Cholesky rows of S alone, candidate i adds
+  // 2 a r_i + log(left_i), left_i = S_ii - |c_i|^2. So nothing overflows however sharp the relevance.
+  std::vector<double> left(count, 1.0);
+  std::vector<float> cosines(count);
+  AlignedFloats factors(k * count, 0.0f);
+  std::vector<unsigned char> is_chosen(count, 0);
+  Places chosen;
+  chosen.reserve(k);
+  for (std::size_t i = 0; i < count; ++i) {
+    bool is_zero = true;
+    for (std::size_t d = 0; d < stride && is_zero; ++d) is_zero = units[i * stride + d] == 0;
+    if (is_zero) left[i] = 0.5;  // its cosine with itself counts 0, as with all others
+  }
+  std::vector<double> gains(count);
+  for (std::size_t i = 0; i < count; ++i) gains[i] = 2 * sharpness * double{relevance[i]};
+  while (chosen.size() < k) {
+    if (chosen.size() % kStepsPerCheck == kStepsPerCheck - 1) check_interrupt();
+    std::uint32_t next = 0;
+    double best = -std::numeric_limits<double>::infinity();
+    for (std::uint32_t i = 0; i < count; ++i) {
+      if (is_chosen[i] != 0 || left[i] <= kNoRank) continue;
+      const double value = gains[i] + std::log(left[i]);
+      if (value > best) {
+        best = value;
+        next = i;
+      }
+    }
+    if (best == -std::numeric_limits<double>::infinity()) break;
+    const std::size_t step = chosen.size();
+    chosen.push_back(next);
+    is_chosen[next] = 1;
+    const auto root = static_cast<float>(std::sqrt(left[next]));
+    kernels.scan(units.data() + next * stride, units.data(), nullptr, count, stride, cosines.data());
+    float* const factor = factors.data() + step * count;
+    for (std::size_t i = 0; i < count; ++i) factor[i] = (1 + cosines[i]) * 0.5f;
+    for (std::size_t s = 0; s < step; ++s) {
+      const float* const before = factors.data() + s * count;
+      const float own = before[next];
+      for (std::size_t i = 0; i < count; ++i) factor[i] -= own * before[i];
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      factor[i] /= root;
+      left[i] -= double{factor[i]} * double{factor[i]};
+    }
+  }
+  Places rest;
+  for (std::uint32_t i = 0; i < count && chosen.size() < k; ++i) {
+    if (is_chosen[i] == 0) rest.push_back(i);
+  }
+  std::stable_sort(rest.begin(), rest.end(), [&](std::uint32_t a, std::uint32_t b) { return scores[a] > scores[b]; });
+  for (const std::uint32_t place : rest) {
+    if (chosen.size() < k) chosen.push_back(place);
+  }
+  return chosen;
+}
+
+}  // namespace recengine

@@ -1,0 +1,58 @@
+"""Estimators for logs of lists. Columns are (n, k), a row a list, a column a slot.
+
+Propensities are those of a slot's item, given the slots before it, as `Ranking.log_propensities` has them. Of lists
+shorter than k the rest holds the propensity 1, the target 1 and the reward 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .estimate import Estimate, Floats, column, estimate, probabilities
+from .single import _options
+
+
+def _ratios(rewards: npt.ArrayLike, propensities: npt.ArrayLike, target: npt.ArrayLike) -> tuple[Floats, Floats]:
+    earned = column("rewards", rewards)
+    if earned.ndim != 2:
+        raise ValueError(f"rewards must be of shape (n, k), not {earned.shape}")
+    shown = probabilities("propensities", propensities, earned.shape, positive=True)
+    wanted = probabilities("target", target, earned.shape, positive=False)
+    return earned, wanted / shown
+
+
+def independent_ips(
+    rewards: npt.ArrayLike, propensities: npt.ArrayLike, target: npt.ArrayLike, **options: Any
+) -> Estimate:
+    """Independent IPS: mean over lists of ``sum_j w_j r_j`` with the weight of each slot alone (Li et al. 2018). Right
+    if what a slot earns depends on its own item only; varies little.
+
+    Options: `interval`, `confidence`, `bound`, `clusters`, `seed` as in `ips`. Overlap is that of the slots' mean
+    weights.
+
+    >>> round(independent_ips([[1.0, 0.0]] * 100, [[0.5, 0.5]] * 100, [[0.6, 0.4]] * 100).value, 4)
+    1.2
+    """
+    earned, ratios = _ratios(rewards, propensities, target)
+    terms = (ratios * earned).sum(axis=1)
+    return estimate("independent IPS", terms, ratios.mean(axis=1), normalised=False, **_options(options))
+
+
+def reward_interaction_ips(
+    rewards: npt.ArrayLike, propensities: npt.ArrayLike, target: npt.ArrayLike, **options: Any
+) -> Estimate:
+    """Reward-interaction IPS: mean over lists of ``sum_j r_j prod_{i <= j} w_i`` (McInerney et al. 2020). Right if what
+    a slot earns depends on its item and those above it, as for users who read from the top.
+
+    Options as in `independent_ips`; overlap is that of the whole lists.
+
+    >>> round(reward_interaction_ips([[0.0, 1.0]] * 100, [[0.5, 0.5]] * 100, [[0.5, 0.54]] * 100).value, 4)
+    1.08
+    """
+    earned, ratios = _ratios(rewards, propensities, target)
+    weights: Floats = np.cumprod(ratios, axis=1, dtype=np.float64)
+    terms = (weights * earned).sum(axis=1)
+    return estimate("reward-interaction IPS", terms, weights[:, -1], normalised=False, **_options(options))
