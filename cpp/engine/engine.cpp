@@ -8,6 +8,7 @@
 #include "kernels/relaxed.hpp"
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -30,6 +31,7 @@ Engine::Engine(const Settings& settings)
       ranker_(model_, settings_),
       threads_(std::max(1u, std::thread::hardware_concurrency())),
       latest_timestamp_(std::numeric_limits<double>::quiet_NaN()),
+      generation_(fork_generation()),
       upkeep_([this](std::atomic<bool>& stop) {
         if (maintenance()) retriever_.follow();
         if (maintenance() && !retriever_.is_restless()) retriever_.maintain(1, stop);
@@ -44,7 +46,16 @@ Engine::Engine(const Settings& settings)
 
 void Engine::set_learning_rate(double rate) {
   check_learning_rate(rate);
-  learner_.set_learning_rate(static_cast<float>(rate));
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const auto pin = domain_.pin_writer();
+    const auto turn = change_turn();
+    record = logged(
+        RecordKind::kLearningRate, 0, [&](PayloadWriter& to) { to.put(rate); },
+        [&] { learner_.set_learning_rate(static_cast<float>(rate)); });
+  }
+  acknowledge(record);
 }
 
 void Engine::set_threads(std::size_t threads) {
@@ -59,7 +70,31 @@ void Engine::set_global_bias(double bias) {
   if (!std::isfinite(bias) || std::abs(bias) > 1e15) {
     throw std::invalid_argument(message("global_bias must be finite and at most 1e15, not ", bias));
   }
-  store_relaxed(&model_.global_bias, static_cast<float>(bias));
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const auto pin = domain_.pin_writer();
+    const auto turn = change_turn();
+    record = logged(
+        RecordKind::kGlobalBias, 0, [&](PayloadWriter& to) { to.put(bias); },
+        [&] { store_relaxed(&model_.global_bias, static_cast<float>(bias)); });
+  }
+  acknowledge(record);
+}
+
+void Engine::check_writable() const {
+  if (fork_generation() != generation_) [[unlikely]] {
+    throw std::runtime_error(
+        "this engine belongs to the parent process: a forked child can ask it, but not change it; open or load one "
+        "in the child, or start children by 'spawn'");
+  }
+}
+
+Engine::Quiet Engine::quiet() {
+  domain_.refuse_within_pause();
+  std::optional<Gate::Closure> closure;
+  if (journal_) closure.emplace(journal_->gate.close());
+  return {std::move(closure), domain_.pause_writers()};
 }
 
 std::size_t Engine::maintain() {
