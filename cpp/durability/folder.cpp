@@ -51,6 +51,7 @@ void FolderLock::release() noexcept {
     return;
   }
   keep_in_children(file_.descriptor);
+  flock(file_.descriptor, LOCK_UN);  // a child that was forked just now may not have closed its own yet
   file_.reset();
 }
 

@@ -23,6 +23,15 @@ bool fits(const std::int64_t* ints, std::size_t count) {
   return least >= std::numeric_limits<std::int32_t>::min() && most <= std::numeric_limits<std::int32_t>::max();
 }
 
+// Ids and names are shown in messages: they must be what they seem to be.
+void check_text(std::string_view text) {
+  try {
+    validate_id(text);
+  } catch (const std::invalid_argument& error) {
+    throw PayloadError(error.what());
+  }
+}
+
 }  // namespace
 
 void PayloadWriter::append(const void* from, std::size_t size) {
@@ -83,7 +92,9 @@ std::string_view PayloadReader::get_text() {
   const auto size = get<std::uint64_t>();
   if (size > left_.size()) throw PayloadError("a text goes beyond its end");
   const auto bytes = take(size);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  check_text(text);
+  return text;
 }
 
 void PayloadReader::get_ids(PayloadIds& ids) {
@@ -112,6 +123,7 @@ void PayloadReader::get_ids(PayloadIds& ids) {
       }
       const auto text = get_array<char>(ids.offsets.back());
       ids.span = {IdKind::kString, count, nullptr, text.data(), ids.offsets.data()};
+      for (std::size_t k = 0; k < count; ++k) check_text(ids.span.string_at(k));
       return;
     }
   }

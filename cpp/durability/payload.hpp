@@ -73,7 +73,7 @@ class PayloadReader {
     const std::span<const std::byte> bytes = take(count * sizeof(T));
     return {reinterpret_cast<const T*>(bytes.data()), count};
   }
-  std::string_view get_text();
+  std::string_view get_text();  // a valid id
   void get_ids(PayloadIds& ids);
   void finish() const {  // nothing is left
     if (!left_.empty()) throw PayloadError("bytes are left over");

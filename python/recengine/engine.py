@@ -1162,10 +1162,11 @@ class Engine:
 
     def stats(self) -> dict[str, Any]:
         """Counters, latencies (microseconds, percentiles within 9 %), memory (bytes), the kernels in use, the number of
-        cells, and of answers that were not certified the mean recall of a sample (None if there is none). The last offset
-        of each of the ``"sources"``. ``"durability"`` of an engine with a folder: the number of the next record of the
-        log, its length since the last snapshot, how often it was synced, checkpoints so far, what recovery replayed and
-        cut off, errors that wait to be made good, whether it is closed.
+        cells, and of answers that were not certified the mean recall of a sample (None if there is none).
+
+        ``"sources"``: the last offset of each. ``"durability"`` of an engine with a folder: the number of the log's
+        next record, its length since the last snapshot, how often it was synced, checkpoints so far, what recovery
+        replayed and cut off, errors that wait to be made good, whether it is closed.
 
         >>> sorted(Engine().stats())[:4]
         ['cells', 'durability', 'events', 'ignored_ids']
