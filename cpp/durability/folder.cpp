@@ -22,7 +22,7 @@ constexpr std::string_view kTemporary = ".recengine-";  // SnapshotWriter's
 
 }  // namespace
 
-FolderLock::FolderLock(const std::filesystem::path& folder) : generation_(fork_generation()) {
+FolderLock::FolderLock(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error && !std::filesystem::is_directory(folder)) throw std::system_error(error, "cannot make " + folder.string());
@@ -46,10 +46,6 @@ FolderLock::FolderLock(const std::filesystem::path& folder) : generation_(fork_g
 
 void FolderLock::release() noexcept {
   if (file_.descriptor < 0) return;
-  if (fork_generation() != generation_) {  // closed already, and the number may be another file's by now
-    file_.descriptor = -1;
-    return;
-  }
   keep_in_children(file_.descriptor);
   flock(file_.descriptor, LOCK_UN);  // a child that was forked just now may not have closed its own yet
   file_.reset();

@@ -28,7 +28,6 @@ class FolderLock {
 
  private:
   File file_;
-  const std::uint64_t generation_;  // of the process that holds it: children have lost the descriptor
 };
 
 // Numbers of the files "<kind>-<number>", ascending.

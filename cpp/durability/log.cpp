@@ -8,7 +8,6 @@
 
 #include "durability/folder.hpp"
 #include "storage/message.hpp"
-#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -35,7 +34,6 @@ Log::Log(std::filesystem::path folder, std::uint64_t identity, std::uint64_t fir
     : folder_(std::move(folder)),
       identity_(identity),
       mode_(mode),
-      generation_(fork_generation()),
       first_(first),
       next_(next),
       end_(end),
@@ -52,10 +50,6 @@ Log::Log(std::filesystem::path folder, std::uint64_t identity, std::uint64_t fir
 }
 
 Log::~Log() {
-  if (fork_generation() != generation_) {  // the thread is the parent's, and so are the bytes
-    if (thread_.joinable()) thread_.detach();
-    return;
-  }
   {
     const std::lock_guard lock(sync_mutex_);
     stop_ = true;

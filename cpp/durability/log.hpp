@@ -72,7 +72,6 @@ class Log {
   const std::filesystem::path folder_;
   const std::uint64_t identity_;
   const SyncMode mode_;
-  const std::uint64_t generation_;  // the process that made it
 
   // GUARDED_BY(order)
   std::shared_ptr<File> file_;

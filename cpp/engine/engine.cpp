@@ -32,16 +32,24 @@ Engine::Engine(const Settings& settings)
       threads_(std::max(1u, std::thread::hardware_concurrency())),
       latest_timestamp_(std::numeric_limits<double>::quiet_NaN()),
       generation_(fork_generation()),
-      upkeep_([this](std::atomic<bool>& stop) {
+      upkeep_(std::make_unique<Upkeep>([this](std::atomic<bool>& stop) {
         if (maintenance()) retriever_.follow();
         if (maintenance() && !retriever_.is_restless()) retriever_.maintain(1, stop);
-      }) {
+      })) {
   model_.items.attach(
       [this](std::size_t rows) {
-        if (rows > kUpkeepRows) upkeep_.start();
+        if (rows > kUpkeepRows) upkeep_->start();
       },
       [](Row) {});
   active_kernels();  // an invalid RECENGINE_KERNELS is an error now, not in the middle of a query
+}
+
+Engine::~Engine() {
+  if (fork_generation() == generation_) return;
+  // In a forked child there are no threads to end, only what they were waiting for, and that cannot be destroyed: it is
+  // left to the end of the process, like the files, which are the parent's.
+  static_cast<void>(upkeep_.release());
+  static_cast<void>(journal_.release());
 }
 
 void Engine::set_learning_rate(double rate) {

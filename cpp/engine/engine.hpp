@@ -121,6 +121,7 @@ struct Statistics {
 class Engine {
  public:
   explicit Engine(const Settings& settings);
+  ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -349,7 +350,8 @@ class Engine {
   LatencyHistogram learn_latency_;
   LatencyHistogram query_latency_;
   std::atomic<bool> maintenance_{true};
-  Upkeep upkeep_;  // with what follows last: they end before what they work on
+  // Last, the upkeep and the journal: their threads end before what they work on.
+  std::unique_ptr<Upkeep> upkeep_;
   std::uint64_t recovered_records_ = 0, cut_bytes_ = 0;
   std::unique_ptr<Journal> journal_;  // none: the engine has no folder
 };

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "storage/message.hpp"
-#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -14,7 +13,6 @@ Journal::Journal(std::filesystem::path folder, std::unique_ptr<FolderLock> lock,
     : folder_(std::move(folder)),
       identity_(identity),
       checkpoint_bytes_(options.checkpoint_bytes),
-      generation_(fork_generation()),
       lock_(std::move(lock)),
       log(folder_, identity, first, next, end, options.sync) {
   if (checkpoint_bytes_ > 0) thread_ = std::thread([this, checkpoint = std::move(checkpoint)] { run(checkpoint); });
@@ -22,7 +20,6 @@ Journal::Journal(std::filesystem::path folder, std::unique_ptr<FolderLock> lock,
 
 void Journal::stop() {
   if (!thread_.joinable()) return;
-  if (fork_generation() != generation_) return thread_.detach();  // it is the parent's
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

@@ -152,7 +152,6 @@ class Journal {
   const std::filesystem::path folder_;
   const std::uint64_t identity_;
   const std::uint64_t checkpoint_bytes_;
-  const std::uint64_t generation_;    // of the process that opened it
   std::unique_ptr<FolderLock> lock_;  // before the log: held until that has ended
 
  public:

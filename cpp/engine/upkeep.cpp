@@ -29,10 +29,6 @@ void lower_priority() {
 }  // namespace
 
 Upkeep::~Upkeep() {
-  if (fork_generation() != generation_) {  // the mutex may be locked for ever
-    if (thread_.joinable()) thread_.detach();
-    return;
-  }
   {
     const std::lock_guard lock(mutex_);
     stop_.store(true);

@@ -1,17 +1,13 @@
 // Upkeep: a thread that works in steps while there is something to do, and rests most of the time.
 //
-// Thread safety: start from any thread; the destructor stops the work in the middle of a step and waits for it. In a
-// forked child there is no such thread, and nothing to wait for.
+// Thread safety: start from any thread; the destructor stops the work in the middle of a step and waits for it.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
-#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <thread>
-
-#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -30,7 +26,6 @@ class Upkeep {
   void run();
 
   const std::function<void(std::atomic<bool>&)> step_;
-  const std::uint64_t generation_ = fork_generation();
   std::atomic<bool> stop_{false};
   std::atomic<bool> running_{false};  // a figure
   std::mutex mutex_;
