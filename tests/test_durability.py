@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 import tempfile
 import threading
@@ -283,6 +285,27 @@ def test_engines_without_a_folder_say_so() -> None:
     for call in (engine.checkpoint, engine.sync, engine.close, engine.__enter__):
         with pytest.raises(ValueError, match=r"Engine\.open"):
             call()
+
+
+def test_others_load_the_newest_snapshot(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        Engine.load(tmp_path)
+    with Engine.open(tmp_path / "folder", dim=4) as engine:
+        engine.learn_one("ann", "tea")
+        engine.checkpoint()
+        engine.learn_one("bob", "cup")
+        copies = [Engine.load(tmp_path / "folder") for _ in range(2)]
+        copies[0].learn_one("eve", "pen")
+        assert [sorted(each.items) for each in copies] == [["pen", "tea"], ["tea"]]
+        assert copies[0].stats()["durability"] is None
+    with Engine.open(tmp_path / "folder") as engine:
+        assert sorted(engine.items) == ["cup", "tea"]
+
+
+def test_pickling_and_copying_say_what_to_do_instead() -> None:
+    for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"save\(\) it and load\(\)"):
+            attempt(Engine(dim=4))
 
 
 @pytest.mark.parametrize("sync", ["always", "interval", "os"])

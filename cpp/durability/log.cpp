@@ -63,17 +63,14 @@ Log::~Log() {
   }
 }
 
-std::uint64_t Log::append(std::span<const std::byte> payload) {
+std::uint64_t Log::append(std::span<std::byte> record) {
   check_failed();
+  const std::span<const std::byte> payload = record.subspan(sizeof(RecordHeader));
   if (payload.size() > kMaxRecord) throw std::length_error("a record of the log would be too large");
   RecordHeader header{0, static_cast<std::uint32_t>(payload.size()), next_};
   header.crc = record_checksum(header, payload, start_);
-  const std::size_t size = record_size(payload.size());
-  buffer_.resize(size);
-  std::memcpy(buffer_.data(), &header, sizeof(header));
-  if (!payload.empty()) std::memcpy(buffer_.data() + sizeof(header), payload.data(), payload.size());
-  std::memset(buffer_.data() + sizeof(header) + payload.size(), 0, size - sizeof(header) - payload.size());
-  if (!write_fully_at(file_->descriptor, buffer_, static_cast<off_t>(end_))) {
+  std::memcpy(record.data(), &header, sizeof(header));
+  if (!write_fully_at(file_->descriptor, record, static_cast<off_t>(end_))) {
     const int error = errno;
     if (retry([&] { return ftruncate(file_->descriptor, static_cast<off_t>(end_)); }) < 0) {
       const std::lock_guard lock(sync_mutex_);
@@ -81,10 +78,10 @@ std::uint64_t Log::append(std::span<const std::byte> payload) {
     }
     throw std::system_error(error, std::generic_category(), "cannot write the log in " + folder_.string());
   }
-  end_ += size;
+  end_ += record.size();
   // Release: who syncs up to this number finds the bytes written.
   written_.store(next_ + 1, std::memory_order_release);
-  bytes_.fetch_add(size, std::memory_order_relaxed);
+  bytes_.fetch_add(record.size(), std::memory_order_relaxed);
   return next_++;
 }
 

@@ -22,7 +22,6 @@
 #include <string>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 #include "durability/log_format.hpp"
 #include "storage/file.hpp"
@@ -47,8 +46,9 @@ class Log {
 
   mutable std::mutex order;  // of records
 
-  // The record's number. Throws std::system_error, without a trace.
-  std::uint64_t append(std::span<const std::byte> payload);
+  // The record's number. Throws std::system_error, without a trace. `record` has room for the header before the
+  // payload. REQUIRES: the payload's length is a multiple of 8.
+  std::uint64_t append(std::span<std::byte> record);
   void acknowledge(std::uint64_t number);
   // Ends the segment, which is on the disk afterwards, and begins another. Without records in it: does nothing.
   void rotate();
@@ -77,7 +77,6 @@ class Log {
   std::shared_ptr<File> file_;
   std::uint64_t first_, next_, end_;
   std::uint32_t start_;
-  std::vector<std::byte> buffer_;
 
   std::atomic<std::uint64_t> written_;  // next_, for who syncs: release, after the bytes
   std::atomic<std::uint64_t> bytes_{0}, syncs_{0};

@@ -1,6 +1,7 @@
 #include "durability/payload.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace recengine {
 
@@ -34,42 +35,45 @@ void check_text(std::string_view text) {
 
 }  // namespace
 
+std::byte* PayloadWriter::extend(std::size_t size) {
+  const std::size_t padded = (size + kRecordAlignment - 1) / kRecordAlignment * kRecordAlignment;
+  if (capacity_ - size_ < padded || capacity_ == 0) {
+    const std::size_t capacity = std::max<std::size_t>(2 * (size_ + padded), 4096);
+    auto grown = std::make_unique_for_overwrite<std::byte[]>(capacity);
+    if (bytes_) std::memcpy(grown.get(), bytes_.get(), size_);
+    bytes_ = std::move(grown);
+    capacity_ = capacity;
+  }
+  std::byte* const begin = bytes_.get() + size_;
+  if (padded > size) std::memset(begin + padded - kRecordAlignment, 0, kRecordAlignment);
+  size_ += padded;
+  return begin;
+}
+
 void PayloadWriter::append(const void* from, std::size_t size) {
-  if (size == 0) return;
-  bytes_.resize(bytes_.size() + size);
-  std::memcpy(bytes_.data() + bytes_.size() - size, from, size);
+  if (size > 0) std::memcpy(extend(size), from, size);
 }
 
 void PayloadWriter::put_text(std::string_view text) {
   put(std::uint64_t{text.size()});
   append(text.data(), text.size());
-  pad();
 }
 
 void PayloadWriter::put_ids(const IdSpan& ids, std::size_t first, std::size_t count) {
   const auto size = static_cast<std::uint32_t>(count);
   if (ids.kind == IdKind::kString) {
     put(IdsHeader{Stored::kString, size});
-    const std::size_t start = bytes_.size();
-    bytes_.resize(start + count * sizeof(std::uint16_t));
+    auto* const lengths = reinterpret_cast<std::uint16_t*>(extend(count * sizeof(std::uint16_t)));
     for (std::size_t k = 0; k < count; ++k) {
-      const auto length = static_cast<std::uint16_t>(ids.string_at(first + k).size());
-      std::memcpy(bytes_.data() + start + k * sizeof(length), &length, sizeof(length));
+      lengths[k] = static_cast<std::uint16_t>(ids.offsets[first + k + 1] - ids.offsets[first + k]);
     }
-    pad();
     append(ids.bytes + ids.offsets[first], ids.offsets[first + count] - ids.offsets[first]);
-    pad();
   } else if (ids.kind == IdKind::kNone) {
     put(IdsHeader{Stored::kNone, size});
   } else if (const std::int64_t* ints = ids.ints + first; fits(ints, count)) {
     put(IdsHeader{Stored::kInt32, size});
-    const std::size_t start = bytes_.size();
-    bytes_.resize(start + count * sizeof(std::int32_t));
-    for (std::size_t k = 0; k < count; ++k) {
-      const auto narrow = static_cast<std::int32_t>(ints[k]);
-      std::memcpy(bytes_.data() + start + k * sizeof(narrow), &narrow, sizeof(narrow));
-    }
-    pad();
+    auto* const narrow = reinterpret_cast<std::int32_t*>(extend(count * sizeof(std::int32_t)));
+    for (std::size_t k = 0; k < count; ++k) narrow[k] = static_cast<std::int32_t>(ints[k]);
   } else {
     put(IdsHeader{Stored::kInt64, size});
     append(ints, count * sizeof(std::int64_t));

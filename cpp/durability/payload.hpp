@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
+#include "durability/log_format.hpp"
 #include "storage/id_map.hpp"
 
 namespace recengine {
@@ -22,8 +24,9 @@ class PayloadError : public std::runtime_error {
 
 class PayloadWriter {
  public:
-  void clear() { bytes_.clear(); }
-  std::span<const std::byte> bytes() const { return bytes_; }
+  void clear() { size_ = sizeof(RecordHeader); }
+  // The payload, and before it room for a record's header.
+  std::span<std::byte> record() { return {bytes_.get(), size_}; }
 
   // A number; 8 bytes wide, so that what follows is aligned.
   template <class T>
@@ -34,7 +37,6 @@ class PayloadWriter {
   template <class T>
   void put_array(const T* values, std::size_t count) {
     append(values, count * sizeof(T));
-    pad();
   }
   // Length, then bytes.
   void put_text(std::string_view text);
@@ -42,10 +44,13 @@ class PayloadWriter {
   void put_ids(const IdSpan& ids, std::size_t first, std::size_t count);
 
  private:
+  // These bytes, and zeros up to a multiple of 8.
   void append(const void* from, std::size_t size);
-  void pad() { bytes_.resize((bytes_.size() + 7) / 8 * 8); }
+  // Room for so many, to be written: only the padding behind them is.
+  std::byte* extend(std::size_t size);
 
-  std::vector<std::byte> bytes_;
+  std::unique_ptr<std::byte[]> bytes_;
+  std::size_t size_ = sizeof(RecordHeader), capacity_ = 0;
 };
 
 // Ids out of a record: their own, or borrowed from it.

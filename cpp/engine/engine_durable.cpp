@@ -139,6 +139,15 @@ std::unique_ptr<Engine> Engine::open(const std::string& name, const Settings& se
   return engine;
 }
 
+// Of a snapshot: nearly all of a large one.
+static std::uint64_t estimated_bytes(const Engine& engine) {
+  const Settings& settings = engine.settings();
+  const std::size_t element = settings.storage == Storage::kFp32 ? 4 : 2, scalars = 48;
+  const std::size_t item = settings.dim * element + scalars + std::size_t{12} * settings.neighbors;
+  const std::size_t user = settings.dim * element + scalars + std::size_t{6} * settings.remembered();
+  return engine.num_items() * item + engine.num_users() * user;
+}
+
 void Engine::checkpoint() {
   if (!journal_) throw std::invalid_argument("checkpoint needs an engine with a folder: Engine.open");
   check_writable();
@@ -147,6 +156,7 @@ void Engine::checkpoint() {
   if (journal_->closed()) throw std::invalid_argument("the engine is closed");
   SnapshotWriter image;
   Journal::Moment moment;
+  image.reserve(estimated_bytes(*this));
   {
     const Uninterrupted whole;
     journal_->try_sync();  // most of what must be on the disk before the segment ends, while learning goes on

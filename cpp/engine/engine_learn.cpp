@@ -29,7 +29,7 @@ constexpr int kYields = 100;  // before a thread that waits for another sleeps
 constexpr auto kNap = std::chrono::microseconds(50);
 // Of what is logged and applied as a whole.
 constexpr auto kChunkTime = std::chrono::milliseconds(20);
-constexpr std::size_t kSmallestChunk = 1024, kLargestChunk = std::size_t{1} << 18;  // events
+constexpr std::size_t kSmallestChunk = 1024, kLargestChunk = std::size_t{1} << 16;  // events
 constexpr std::uint64_t kTimedEvents = 16;                                          // one learn_one in so many is timed
 
 void check_timestamp(double timestamp) {

@@ -89,7 +89,7 @@ class Journal {
       writer_.clear();
       writer_.put(RecordStart{kind, flags});
       encode(writer_);
-      number = log.append(writer_.bytes());
+      number = log.append(writer_.record());
       then();
     }
     if (checkpoint_due() && !requested_.load(std::memory_order_relaxed)) wake();

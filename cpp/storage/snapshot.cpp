@@ -139,12 +139,19 @@ void SnapshotWriter::write(std::span<const std::byte> bytes) {
   }
 }
 
+void SnapshotWriter::reserve(std::uint64_t bytes) {
+  while (blocks_.size() * kBlock < bytes) {
+    blocks_.emplace_back(kBlock);
+    for (std::size_t page = 0; page < kBlock; page += 4096) blocks_.back().data()[page] = std::byte{0};
+  }
+}
+
 void SnapshotWriter::keep(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const std::size_t used = (position_ - kStart) % kBlock;
-    if (used == 0 && blocks_.size() * kBlock == position_ - kStart) blocks_.emplace_back(kBlock);
+    const std::size_t block = (position_ - kStart) / kBlock, used = (position_ - kStart) % kBlock;
+    if (block == blocks_.size()) blocks_.emplace_back(kBlock);
     const std::size_t piece = std::min(bytes.size(), kBlock - used);
-    std::memcpy(blocks_.back().data() + used, bytes.data(), piece);
+    std::memcpy(blocks_[block].data() + used, bytes.data(), piece);
     bytes = bytes.subspan(piece);
     position_ += piece;
   }
@@ -156,7 +163,7 @@ void SnapshotWriter::commit_to(std::filesystem::path path) {
   in_memory_ = false;
   // Block by block: the checksums of what it holds of each section, then the block.
   auto section = sections_.begin();
-  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+  for (std::size_t b = 0; b < blocks_.size() && kStart + b * kBlock < position_; ++b) {
     const std::uint64_t first = kStart + b * kBlock, last = std::min<std::uint64_t>(first + kBlock, position_);
     const std::span<const std::byte> block(blocks_[b].data(), last - first);
     while (section != sections_.end() && section->offset < last) {

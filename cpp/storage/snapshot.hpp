@@ -67,6 +67,8 @@ class SnapshotWriter {
   explicit SnapshotWriter(std::filesystem::path path);
   // Keeps everything in memory, where it takes little time, until commit_to writes the file.
   SnapshotWriter() : position_(kStart), in_memory_(true) {}
+  // Takes memory for so many bytes now: later, while somebody waits, it would take longer than what is written to it.
+  void reserve(std::uint64_t bytes);
   ~SnapshotWriter();  // without commit, removes the temporary file and leaves `path` as it was
   SnapshotWriter(const SnapshotWriter&) = delete;
   SnapshotWriter& operator=(const SnapshotWriter&) = delete;
@@ -120,7 +122,8 @@ class SnapshotWriter {
   std::vector<std::byte> buffer_;  // the last bytes before position_, not yet given to the system
   std::vector<Section> sections_;
   bool in_memory_ = false;
-  std::vector<Memory> blocks_;  // in memory: the bytes from kStart to position_, each block full but the last
+  // In memory: the bytes from kStart to position_, in blocks of which all are full but the last, and those behind it.
+  std::vector<Memory> blocks_;
 };
 
 class SnapshotReader {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import operator
 import os
@@ -976,7 +977,8 @@ class Engine:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Engine:
-        """The engine that `save` wrote.
+        """The engine that `save` wrote; or, of the folder of another engine (`open`), its newest snapshot: a copy in
+        memory, which does not follow what the other learns and leaves the folder alone.
 
         Raises
         ------
@@ -996,7 +998,15 @@ class Engine:
         Ranking(cup: 2)
         """
         engine = cls.__new__(cls)
-        engine._adopt(_core.Engine.load(_file_name(path)))
+        name = _file_name(path)
+        for attempt in range(10):
+            try:
+                engine._adopt(_core.Engine.load(_newest_snapshot(name) if os.path.isdir(name) else name))
+            except FileNotFoundError:
+                if attempt == 9 or not os.path.isdir(name):
+                    raise  # else a checkpoint has just replaced it
+            else:
+                break
         return engine
 
     # ---- durability
@@ -1099,6 +1109,12 @@ class Engine:
         if not self._core.durable():
             raise ValueError(f"{what} needs an engine with a folder: Engine.open")
         return self._core
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an Engine cannot be pickled or copied: save() it and load() the file where it is needed, "
+            "or open() its folder there"
+        )
 
     # ---- running settings and statistics
 
@@ -1223,6 +1239,13 @@ def _file_name(path: str | os.PathLike[str]) -> bytes:
     if b"\0" in name:
         raise ValueError(f"path must not hold a null character: {path!r}")
     return name
+
+
+def _newest_snapshot(folder: bytes) -> bytes:
+    snapshots = [name for name in os.listdir(folder) if name.startswith(b"snapshot-")]
+    if not snapshots:
+        raise IsADirectoryError(errno.EISDIR, f"no file and no engine's folder: {os.fsdecode(folder)}")
+    return os.path.join(folder, max(snapshots))
 
 
 def _plain(value: Any) -> Any:

@@ -30,7 +30,13 @@ struct Folder {
 };
 
 std::vector<std::byte> payload_of(std::uint64_t number) {
-  return std::vector<std::byte>(static_cast<std::size_t>(number * 7 % 40), static_cast<std::byte>(number));
+  return std::vector<std::byte>(static_cast<std::size_t>(number * 3 % 5 * 8), static_cast<std::byte>(number));
+}
+
+std::uint64_t append_next(Log& log) {  // REQUIRES: log.order held
+  std::vector<std::byte> record(sizeof(RecordHeader));
+  for (const std::byte byte : payload_of(log.next_number())) record.push_back(byte);
+  return log.append(record);
 }
 
 std::string read_file(const std::filesystem::path& path) {
@@ -67,7 +73,7 @@ void test_damage() {
     Log log(folder.path, 17, 5, 5, sizeof(SegmentHeader), SyncMode::kOs);
     for (int k = 0; k < kRecords; ++k) {
       const std::lock_guard lock(log.order);
-      CHECK(log.append(payload_of(log.next_number())) == static_cast<std::uint64_t>(5 + k));
+      CHECK(append_next(log) == static_cast<std::uint64_t>(5 + k));
     }
   }
   const auto path = numbered_file(folder.path, kLogKind, 5);
@@ -112,7 +118,7 @@ void test_group_commit() {
           {
             const std::lock_guard lock(log.order);
             if (k == kEach / 2) log.rotate();
-            number = log.append(payload_of(log.next_number()));
+            number = append_next(log);
           }
           log.acknowledge(number);
         }
