@@ -20,6 +20,8 @@ namespace {
 
 using Vectors = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
+std::string shown(py::handle object) { return py::str(py::repr(object)); }
+
 Settings to_settings(const py::dict& values) {
   Settings settings;
   const auto integer = [&values](const char* name, std::uint64_t most) { return to_integer(values, name, most); };
@@ -101,16 +103,27 @@ py::array_t<std::int64_t> to_counts(const std::vector<std::size_t>& counts) {
   return out;
 }
 
-void learn_one(Engine& engine, py::handle user, py::handle item, float value, float weight, double timestamp) {
+std::string to_source(py::handle name) {
+  if (!PyUnicode_Check(name.ptr())) throw py::type_error(message("source must be a str, not ", shown(name)));
+  return py::cast<std::string>(name);
+}
+
+void learn_one(Engine& engine, py::handle user, py::handle item, float value, float weight, double timestamp,
+               py::handle source, std::int64_t offset) {
   const Id user_id = to_id(user, "user");
   const Id item_id = to_id(item, "item");
+  if (!source.is_none()) {
+    const std::string name = to_source(source);
+    return released(
+        [&] { engine.learn_one(user_id, item_id, value, weight, timestamp, SourceSpan{name, {&offset, 1}}); });
+  }
   // Released even for a microsecond: a thread that waits for the GIL would otherwise wait for the whole switch
   // interval.
   released([&] { engine.learn_one(user_id, item_id, value, weight, timestamp); });
 }
 
 void learn_many(Engine& engine, py::handle users, py::handle items, py::handle values, py::handle timestamps,
-                py::handle weights, py::ssize_t threads) {
+                py::handle weights, py::ssize_t threads, py::handle source, py::handle offsets) {
   if (threads < 1) throw py::value_error(message("threads must be at least 1, not ", threads));
   const IdColumn user_ids(users, "user");
   const IdColumn item_ids(items, "item");
@@ -120,10 +133,14 @@ void learn_many(Engine& engine, py::handle users, py::handle items, py::handle v
   const NumberColumn<double> timestamp_column(timestamps, size, "timestamps");
   const EventColumns events{user_ids.span(), item_ids.span(), value_column.data(), weight_column.data(),
                             timestamp_column.data()};
+  const std::string source_name = source.is_none() ? "" : to_source(source);
+  const NumberColumn<std::int64_t> offset_column(offsets, size, "offset");
+  SourceSpan delivered{source_name, {}};
+  if (offset_column.data() != nullptr) delivered.offsets = {offset_column.data(), size};
   const auto wanted = std::min(static_cast<std::size_t>(threads), engine.threads());
   const std::size_t applied = released([&] {
     try {
-      return engine.learn_many(events, wanted);
+      return engine.learn_many(events, wanted, delivered);
     } catch (const Interrupted&) {  // before the first event
       return std::size_t{0};
     }
@@ -257,6 +274,38 @@ py::dict latency(const LatencyHistogram& histogram) {
   return values;
 }
 
+// "always" | "interval" | "os"
+SyncMode to_sync(const std::string& name) {
+  if (name == "always") return SyncMode::kAlways;
+  if (name == "interval") return SyncMode::kInterval;
+  if (name == "os") return SyncMode::kOs;
+  throw py::value_error(message("sync must be 'always', 'interval' or 'os', not '", name, "'"));
+}
+
+std::unique_ptr<Engine> open_engine(const std::string& folder, const py::dict& settings, const std::string& sync,
+                                    std::uint64_t checkpoint_bytes, bool salvage) {
+  const Settings made_with = to_settings(settings);
+  const DurabilityOptions options{to_sync(sync), checkpoint_bytes, salvage};
+  return released([&] { return Engine::open(folder, made_with, options); });
+}
+
+py::object durability(const Engine& engine) {
+  if (!engine.durable()) return py::none();
+  const Engine::DurabilityFigures figures = released([&] { return engine.durability(); });
+  const auto text = [](const std::string& error) { return error.empty() ? py::object(py::none()) : py::str(error); };
+  py::dict values;
+  values["next_record"] = figures.next_record;
+  values["log_bytes"] = figures.log_bytes;
+  values["syncs"] = figures.syncs;
+  values["checkpoints"] = figures.checkpoints;
+  values["recovered_records"] = figures.recovered_records;
+  values["cut_bytes"] = figures.cut_bytes;
+  values["log_error"] = text(figures.log_error);
+  values["checkpoint_error"] = text(figures.checkpoint_error);
+  values["closed"] = figures.closed;
+  return values;
+}
+
 py::dict statistics(Engine& engine) {
   const Statistics figures = released([&] { return engine.statistics(); });
   py::dict memory;
@@ -281,6 +330,10 @@ py::dict statistics(Engine& engine) {
   values["recall_samples"] = figures.recall_samples;
   values["sampled_recall"] =
       std::isnan(figures.sampled_recall) ? py::object(py::none()) : py::object(py::float_(figures.sampled_recall));
+  py::dict sources;
+  for (const auto& [name, offset] : engine.sources()) sources[py::str(name)] = offset;
+  values["sources"] = sources;
+  values["durability"] = durability(engine);
   return values;
 }
 
@@ -299,7 +352,7 @@ void register_engine(py::module_& module) {
       .def(py::init([](const py::dict& settings) { return std::make_unique<Engine>(to_settings(settings)); }),
            py::arg("settings"))
       .def("learn_one", &learn_one, py::arg("user"), py::arg("item"), py::arg("value") = 1.0f, py::arg("weight") = 1.0f,
-           py::arg("timestamp") = kLatest)
+           py::arg("timestamp") = kLatest, py::arg("source") = py::none(), py::arg("offset") = 0)
       .def("learn_many", &learn_many)
       .def("recommend", &recommend)
       .def("plan", &plan)
@@ -377,16 +430,23 @@ void register_engine(py::module_& module) {
       .def("num_items", &Engine::num_items)
       .def("save", [](Engine& engine, const std::string& path) { released([&] { engine.save(path); }); })
       .def_static("load", [](const std::string& path) { return released([&] { return Engine::load(path); }); })
+      .def_static("open", &open_engine)
+      .def("checkpoint", [](Engine& engine) { released([&] { engine.checkpoint(); }); })
+      .def("sync", [](Engine& engine) { released([&] { engine.sync(); }); })
+      .def("close", [](Engine& engine) { released([&] { engine.close(); }); })
+      .def("durable", &Engine::durable)
       .def("context_weights", [](const Engine& engine) { return to_array(engine.context_weights()); })
       .def("settings", [](const Engine& engine) { return from_settings(engine.settings()); })
-      .def_property("learning_rate", &Engine::learning_rate, &Engine::set_learning_rate)
+      .def_property("learning_rate", &Engine::learning_rate,
+                    [](Engine& engine, double rate) { released([&] { engine.set_learning_rate(rate); }); })
       .def_property("threads", &Engine::threads,
                     [](Engine& engine, py::ssize_t threads) {
                       if (threads < 1)
                         throw py::value_error(message("threads must be between 1 and 1024, not ", threads));
                       engine.set_threads(static_cast<std::size_t>(threads));
                     })
-      .def_property("global_bias", &Engine::global_bias, &Engine::set_global_bias)
+      .def_property("global_bias", &Engine::global_bias,
+                    [](Engine& engine, double bias) { released([&] { engine.set_global_bias(bias); }); })
       .def("stats", &statistics);
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/relaxed.hpp"
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -31,22 +32,40 @@ Engine::Engine(const Settings& settings)
       precisions_(model_.items.stride()),
       threads_(std::max(1u, std::thread::hardware_concurrency())),
       latest_timestamp_(std::numeric_limits<double>::quiet_NaN()),
-      upkeep_([this](std::atomic<bool>& stop) {
+      generation_(fork_generation()),
+      upkeep_(std::make_unique<Upkeep>([this](std::atomic<bool>& stop) {
         if (maintenance()) retriever_.follow();
         if (maintenance() && !retriever_.is_restless()) retriever_.maintain(1, stop);
-      }) {
+      })) {
   model_.items.attach(
       [this](std::size_t rows) {
         precisions_.reserve_items(rows);
-        if (rows > kUpkeepRows) upkeep_.start();
+        if (rows > kUpkeepRows) upkeep_->start();
       },
       [this](Row item) { precisions_.wipe_item(item); });
   active_kernels();  // an invalid RECENGINE_KERNELS is an error now, not in the middle of a query
 }
 
+Engine::~Engine() {
+  if (fork_generation() == generation_) return;
+  // In a forked child there are no threads to end, only what they were waiting for, and that cannot be destroyed: it is
+  // left to the end of the process, like the files, which are the parent's.
+  static_cast<void>(upkeep_.release());
+  static_cast<void>(journal_.release());
+}
+
 void Engine::set_learning_rate(double rate) {
   check_learning_rate(rate);
-  learner_.set_learning_rate(static_cast<float>(rate));
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const auto pin = domain_.pin_writer();
+    const auto turn = change_turn();
+    record = logged(
+        RecordKind::kLearningRate, 0, [&](PayloadWriter& to) { to.put(rate); },
+        [&] { learner_.set_learning_rate(static_cast<float>(rate)); });
+  }
+  acknowledge(record);
 }
 
 void Engine::set_threads(std::size_t threads) {
@@ -61,7 +80,31 @@ void Engine::set_global_bias(double bias) {
   if (!std::isfinite(bias) || std::abs(bias) > 1e15) {
     throw std::invalid_argument(message("global_bias must be finite and at most 1e15, not ", bias));
   }
-  store_relaxed(&model_.global_bias, static_cast<float>(bias));
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const auto pin = domain_.pin_writer();
+    const auto turn = change_turn();
+    record = logged(
+        RecordKind::kGlobalBias, 0, [&](PayloadWriter& to) { to.put(bias); },
+        [&] { store_relaxed(&model_.global_bias, static_cast<float>(bias)); });
+  }
+  acknowledge(record);
+}
+
+void Engine::check_writable() const {
+  if (fork_generation() != generation_) [[unlikely]] {
+    throw std::runtime_error(
+        "this engine belongs to the parent process: a forked child can ask it, but not change it; open or load one "
+        "in the child, or start children by 'spawn'");
+  }
+}
+
+Engine::Quiet Engine::quiet() {
+  domain_.refuse_within_pause();
+  std::optional<Gate::Closure> closure;
+  if (journal_) closure.emplace(journal_->gate.close());
+  return {std::move(closure), domain_.pause_writers()};
 }
 
 std::size_t Engine::maintain() {

@@ -8,11 +8,14 @@
 // Interrupted, learn_many returns how far it came, set_users and set_items keep the rows they have set.
 //
 // Errors: bad input throws std::invalid_argument (WrongIdKind, UnknownId where they say more) before anything changes.
+// An engine with a folder (`open`) throws std::system_error where a change cannot be logged, and has not changed. In a
+// forked child only queries work: changes throw std::runtime_error.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -21,9 +24,11 @@
 #include <vector>
 
 #include "engine/decision.hpp"
+#include "engine/event_sources.hpp"
 #include "engine/fit_tables.hpp"
 #include "engine/ids.hpp"
 #include "engine/impressions.hpp"
+#include "engine/journal.hpp"
 #include "engine/latency.hpp"
 #include "engine/upkeep.hpp"
 #include "explore/precisions.hpp"
@@ -39,6 +44,7 @@
 namespace recengine {
 
 class SnapshotReader;
+class SnapshotWriter;
 
 inline constexpr double kLatest = std::numeric_limits<double>::quiet_NaN();  // "the latest timestamp seen"
 
@@ -121,13 +127,18 @@ struct Statistics {
 class Engine {
  public:
   explicit Engine(const Settings& settings);
+  ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   // --- learning (engine_learn.cpp)
-  void learn_one(const Id& user, const Id& item, float value, float weight, double timestamp);
-  // Events of one user stay in order and on one thread. Returns how many were applied: all, unless interrupted.
-  std::size_t learn_many(const EventColumns& events, std::size_t threads);
+  // Events that the source has delivered before are skipped.
+  void learn_one(const Id& user, const Id& item, float value, float weight, double timestamp,
+                 const SourceSpan& source = {});
+  // Events of one user stay in order and on one thread. Returns how many were applied or skipped: all, unless
+  // interrupted.
+  std::size_t learn_many(const EventColumns& events, std::size_t threads, const SourceSpan& source = {});
+  std::map<std::string, std::int64_t, std::less<>> sources() const { return sources_.all(); }
 
   // --- queries (engine_query.cpp, engine_rank.cpp)
   Rankings recommend(const Id& user, const QueryOptions& options);
@@ -194,6 +205,24 @@ class Engine {
   void save(const std::string& path);
   static std::unique_ptr<Engine> load(const std::string& path);
 
+  // --- durability (engine_durable.cpp)
+  // The engine of a folder, as it was when its last change was logged; of these settings, if the folder is new. Throws
+  // FormatError for a damaged snapshot or log.
+  static std::unique_ptr<Engine> open(const std::string& folder, const Settings& settings,
+                                      const DurabilityOptions& options);
+  bool durable() const { return journal_ != nullptr; }
+  // Writes a snapshot; the log before it goes. Learning waits while the state is copied, not while it is written.
+  // Throws std::invalid_argument unless durable().
+  void checkpoint();
+  void sync();   // what was learned so far is on the disk when it returns. REQUIRES: durable()
+  void close();  // the folder is another's; changes throw from now on. REQUIRES: durable()
+  struct DurabilityFigures {
+    std::uint64_t next_record, log_bytes, syncs, checkpoints, recovered_records, cut_bytes;
+    std::string log_error, checkpoint_error;  // empty: none
+    bool closed;
+  };
+  DurabilityFigures durability() const;  // REQUIRES: durable()
+
   // --- upkeep of retrieval: in the background, once there are rows enough, or by hand. Steps done.
   std::size_t maintain();
   bool maintenance() const { return maintenance_.load(std::memory_order_relaxed); }
@@ -219,7 +248,12 @@ class Engine {
  private:
   struct Batch;
 
-  void prepare(Batch& batch, std::size_t piece) const;
+  void check_events(const EventColumns& events, std::size_t first, std::size_t count) const;
+  std::size_t learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source);
+  // `latest`: the time of events without one. `is_checked`: check_events has been called.
+  std::size_t learn_batch(const EventColumns& events, std::size_t threads, double latest, const SourceSpan& source,
+                          bool is_checked, std::uint64_t* record);
+  void prepare(Batch& batch, std::size_t piece, bool is_checked) const;
   void learn_units(Batch& batch);
   void count_learned(std::span<const Event> events);
   void learn_block(Batch& batch, std::size_t piece, std::span<const std::uint16_t> block);
@@ -276,11 +310,47 @@ class Engine {
                       std::vector<std::vector<Scored<float>>>& results, std::size_t first,
                       std::atomic<bool>& certified);
 
-  void set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const float> vectors, const float* biases,
-                std::string_view what);
+  void put_rows(const FitTables& tables);
   FactorTable factors_of(const EmbeddingTable& table);
   void sweep_removed();
   static std::unique_ptr<Engine> load_from(const SnapshotReader& file);
+  void write_state(SnapshotWriter& file);  // REQUIRES: writers paused, nothing to be swept
+  void sweep_for_saving();                 // the same
+
+  // --- what every change begins with, and how it is logged
+  void check_writable() const;  // not in a forked child
+  // Nobody learns or changes anything while it lives, and what is in the log is applied.
+  struct Quiet {
+    std::optional<Gate::Closure> closure;
+    EpochDomain::Pause pause;
+  };
+  Quiet quiet();
+  // Where there is a log, changes other than learning take turns from their check until they are applied, so that what
+  // one was checked against still holds where its record stands.
+  std::unique_lock<std::mutex> change_turn() {
+    return journal_ ? std::unique_lock(changes_mutex_) : std::unique_lock<std::mutex>();
+  }
+  // Appends the record, if there is a log, then applies it. REQUIRES: a writer's pin or a Quiet.
+  template <class Encode, class Apply>
+  std::uint64_t logged(RecordKind kind, std::uint32_t flags, Encode encode, Apply apply) {
+    if (!journal_) {
+      apply();
+      return 0;
+    }
+    const std::uint64_t record = journal_->append(kind, flags, encode);
+    journal_->apply(apply);
+    return record;
+  }
+  void acknowledge(std::uint64_t record) {
+    if (journal_ && record != 0) journal_->log.acknowledge(record);
+  }
+  void set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const float> vectors, const float* biases);
+  struct Replay;
+  void insert_pairs(const IdSpan& users, const IdSpan& items);
+  void replay(std::span<const std::byte> record, Replay& pending);
+  void replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& pending);
+  void replay_change(const RecordStart& start, PayloadReader& payload);
+  void learn_pending(Replay& pending);
 
   const Settings settings_;
   EpochDomain domain_;  // outlives what retires into it
@@ -300,11 +370,17 @@ class Engine {
   std::atomic<double> latest_timestamp_;  // NaN: none yet
   // Counts removals: rows looked up before it changed are looked up again.
   std::atomic<std::uint64_t> removals_{0};
+  EventSources sources_;
+  const std::uint64_t generation_;  // of the process that made the engine
+  std::mutex changes_mutex_;
   std::vector<Row> removed_items_;  // erased, not yet forgotten by user states. Touched while writers are paused.
   LatencyHistogram learn_latency_;
   LatencyHistogram query_latency_;
   std::atomic<bool> maintenance_{true};
-  Upkeep upkeep_;  // last: it ends before what it works on
+  // Last, the upkeep and the journal: their threads end before what they work on.
+  std::unique_ptr<Upkeep> upkeep_;
+  std::uint64_t recovered_records_ = 0, cut_bytes_ = 0;
+  std::unique_ptr<Journal> journal_;  // none: the engine has no folder
 };
 
 }  // namespace recengine

@@ -10,12 +10,25 @@
 namespace recengine {
 
 void Engine::save(const std::string& path) {
-  const auto pause = domain_.pause_writers();
+  check_writable();
+  const Quiet still = quiet();
   const auto pin = domain_.pin_reader();
+  sweep_for_saving();
+  SnapshotWriter file(path);
+  write_state(file);
+  file.commit();
+}
+
+// Removed items that are still remembered have no place in a file. Where that is done is part of what replaying the log
+// must do again: slots get new owners from then on.
+void Engine::sweep_for_saving() {
+  if (!removed_items_.empty() && journal_) journal_->append(RecordKind::kSweep, 0, [](PayloadWriter&) {});
   sweep_removed();
+}
+
+void Engine::write_state(SnapshotWriter& file) {
   const std::vector<Row> users = live_rows(model_.users);
   const std::vector<Row> items = live_rows(model_.items);
-  SnapshotWriter file(path);
   save_settings(file, settings_, learning_rate());
   add<std::uint64_t>(file, "counters",
                      {events_.load(std::memory_order_relaxed), queries_.load(std::memory_order_relaxed),
@@ -37,7 +50,7 @@ void Engine::save(const std::string& path) {
   save_context(file, model_.context);
   save_ranker(file, settings_, ranker_, items);
   save_filters(file, filters_, items);
-  file.commit();
+  save_sources(file, sources_);
 }
 
 std::unique_ptr<Engine> Engine::load(const std::string& path) {
@@ -76,6 +89,7 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   load_context(file, model.context);
   load_ranker(file, engine->ranker_, items, model.items);
   load_filters(file, engine->filters_, items, model.items);
+  load_sources(file, engine->sources_);
 
   const auto globals = read<float>(file, "globals", 2);
   require(std::isfinite(globals[0]) && std::isfinite(globals[1]) && globals[1] >= 0, "a global value is out of range");

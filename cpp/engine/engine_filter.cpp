@@ -23,21 +23,56 @@ namespace {
 
 void Engine::set_filter(std::string_view name, const IdSpan& items) {
   validate_id(name);
-  const auto pin = domain_.pin_writer();
-  filters_.set_filter(name, find_all(model_.items.ids, items, "item"));
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const auto pin = domain_.pin_writer();
+    const auto turn = change_turn();
+    std::vector<Row> rows = find_all(model_.items.ids, items, "item");
+    const auto encode = [&](PayloadWriter& to) {
+      to.put_text(name);
+      to.put_ids(items, 0, items.size);
+    };
+    record = logged(RecordKind::kSetFilter, 0, encode, [&] { filters_.set_filter(name, std::move(rows)); });
+  }
+  acknowledge(record);
 }
 
 void Engine::update_filter(std::string_view name, const IdSpan& add, const IdSpan& remove) {
-  const auto pin = domain_.pin_writer();
-  if (!filters_.has_filter(name)) refuse_unknown_filter(name);
-  check_kind(model_.items.ids, remove.kind, "item");
-  std::vector<Row> added = find_all(model_.items.ids, add, "item");
-  if (!filters_.update_filter(name, std::move(added), find_known(remove))) refuse_unknown_filter(name);
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const auto pin = domain_.pin_writer();
+    const auto turn = change_turn();
+    if (!filters_.has_filter(name)) refuse_unknown_filter(name);
+    check_kind(model_.items.ids, remove.kind, "item");
+    std::vector<Row> added = find_all(model_.items.ids, add, "item");
+    std::vector<Row> removed = find_known(remove);
+    const auto encode = [&](PayloadWriter& to) {
+      to.put_text(name);
+      to.put_ids(add, 0, add.size);
+      to.put_ids(remove, 0, remove.size);
+    };
+    record = logged(RecordKind::kUpdateFilter, 0, encode, [&] {
+      if (!filters_.update_filter(name, std::move(added), std::move(removed))) refuse_unknown_filter(name);
+    });
+  }
+  acknowledge(record);
 }
 
 void Engine::remove_filter(std::string_view name) {
-  const auto pin = domain_.pin_writer();
-  if (!filters_.remove_filter(name)) refuse_unknown_filter(name);
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const auto pin = domain_.pin_writer();
+    const auto turn = change_turn();
+    if (!filters_.has_filter(name)) refuse_unknown_filter(name);
+    const auto encode = [&](PayloadWriter& to) { to.put_text(name); };
+    record = logged(RecordKind::kRemoveFilter, 0, encode, [&] {
+      if (!filters_.remove_filter(name)) refuse_unknown_filter(name);
+    });
+  }
+  acknowledge(record);
 }
 
 void Engine::set_groups(const IdSpan& items, const IdSpan& labels) {
@@ -45,10 +80,20 @@ void Engine::set_groups(const IdSpan& items, const IdSpan& labels) {
     throw std::invalid_argument(
         message("items and values must be of equal length, not ", items.size, " and ", labels.size));
   }
-  const auto pin = domain_.pin_writer();
-  check_ids(filters_.group_names(), labels, "group");
-  const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
-  filters_.set_groups(rows, labels);
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const auto pin = domain_.pin_writer();
+    const auto turn = change_turn();
+    check_ids(filters_.group_names(), labels, "group");
+    const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
+    const auto encode = [&](PayloadWriter& to) {
+      to.put_ids(items, 0, items.size);
+      to.put_ids(labels, 0, labels.size);
+    };
+    record = logged(RecordKind::kSetGroups, 0, encode, [&] { filters_.set_groups(rows, labels); });
+  }
+  acknowledge(record);
 }
 
 Filter Engine::compile(const FilterExpression& filter) const {

@@ -45,6 +45,17 @@ float mean_square(const AlignedFloats& rows, std::size_t stride, std::size_t dim
 
 }  // namespace
 
+// As take_out did.
+void Engine::insert_pairs(const IdSpan& users, const IdSpan& items) {
+  check_ids(model_.users.ids, users, "user");
+  check_ids(model_.items.ids, items, "item");
+  const auto pin = domain_.pin_writer();
+  for (std::size_t e = 0; e < users.size; ++e) {
+    with_key(id_at(users, e), [this](auto key) { return model_.users.find_or_insert(key); });
+    with_key(id_at(items, e), [this](auto key) { return model_.items.find_or_insert(key); });
+  }
+}
+
 FitTables Engine::take_out(const EventColumns& pairs) {
   const std::size_t size = pairs.users.size;
   if (size != pairs.items.size) {
@@ -59,6 +70,8 @@ FitTables Engine::take_out(const EventColumns& pairs) {
     throw std::invalid_argument(message("values must be positive and at most 1e6, not ", pairs.values[e]));
   }
 
+  check_writable();
+
   std::vector<Row> users(size), items(size);
   IdArray user_ids, item_ids;
   AlignedFloats user_rows, item_rows;
@@ -71,10 +84,19 @@ FitTables Engine::take_out(const EventColumns& pairs) {
     for (std::size_t first = 0; first < size; first += kPiece) {
       check_interrupt();
       const auto pin = domain_.pin_writer();
-      for (std::size_t e = first; e < std::min(first + kPiece, size); ++e) {
-        users[e] = insert(model_.users, id_at(pairs.users, e));
-        items[e] = insert(model_.items, id_at(pairs.items, e));
-      }
+      const std::size_t count = std::min(kPiece, size - first);
+      model_.users.ids.claim_kind(pairs.users.kind);
+      model_.items.ids.claim_kind(pairs.items.kind);
+      const auto encode = [&](PayloadWriter& to) {
+        to.put_ids(pairs.users, first, count);
+        to.put_ids(pairs.items, first, count);
+      };
+      logged(RecordKind::kInsert, 0, encode, [&] {
+        for (std::size_t e = first; e < first + count; ++e) {
+          users[e] = insert(model_.users, id_at(pairs.users, e));
+          items[e] = insert(model_.items, id_at(pairs.items, e));
+        }
+      });
     }
     const auto pin = domain_.pin_reader();
     std::vector<Row> user_numbers = users, item_numbers = items;
@@ -110,6 +132,17 @@ FitTables Engine::take_out(const EventColumns& pairs) {
 
 void Engine::put_back(const FitTables& tables) {
   for (const AlignedFloats* rows : {&tables.users, &tables.items}) check_finite(*rows, "a fitted row");
+  check_writable();
+  if (!journal_) return put_rows(tables);
+  // Not in the log: there is a snapshot when the call returns. Until then recovery goes back to before it.
+  const Uninterrupted whole;
+  journal_->apply([&] {
+    put_rows(tables);
+    checkpoint();
+  });
+}
+
+void Engine::put_rows(const FitTables& tables) {
   // Adagrad's sums as after so many events, each with a slope of one: what comes next moves the rows no further than
   // the next of them would.
   const float user_square = mean_square(tables.items, tables.stride, tables.dim);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -25,12 +26,82 @@ constexpr std::size_t kSharesPerThread = 8;
 constexpr std::size_t kMaxShares = 255;
 constexpr int kYields = 100;  // before a thread that waits for another sleeps
 constexpr auto kNap = std::chrono::microseconds(50);
-constexpr std::uint64_t kTimedEvents = 16;  // one learn_one in so many is timed
+// Of what is logged and applied as a whole.
+constexpr auto kChunkTime = std::chrono::milliseconds(20);
+constexpr std::size_t kSmallestChunk = 1024, kLargestChunk = std::size_t{1} << 16;  // events
+constexpr std::uint64_t kTimedEvents = 16;                                          // one learn_one in so many is timed
 
 void check_weight(float weight) {
   if (!(weight >= 0 && std::isfinite(weight))) {
     throw std::invalid_argument(message("weight must be finite and at least 0, not ", weight));
   }
+}
+
+// Memory for an id that is new, and its kind: before the event is logged, so that nothing can go wrong afterwards.
+void make_room(EmbeddingTable& table, const Id& id) {
+  if (find(table.ids, id) != kNoRow) return;
+  table.reserve(1);
+  table.ids.claim_kind(id.kind);
+}
+
+void check_source(const SourceSpan& source, std::size_t events) {
+  if (source.offsets.empty()) return;
+  validate_id(source.name);
+  if (source.offsets.size() != events) {
+    throw std::invalid_argument(message("offsets must be ", events, " numbers, not ", source.offsets.size()));
+  }
+  for (std::size_t e = 1; e < events; ++e) {
+    if (source.offsets[e] > source.offsets[e - 1]) continue;
+    throw std::invalid_argument(message("offsets must ascend, but ", source.offsets[e], " follows ",
+                                        source.offsets[e - 1], " at position ", e));
+  }
+}
+
+// A column of one id.
+class OneId {
+ public:
+  explicit OneId(const Id& id) : id_(id), offsets_{0, id.text.size()} {}
+  OneId(const OneId&) = delete;
+  OneId& operator=(const OneId&) = delete;
+  IdSpan span() const { return {id_.kind, 1, &id_.number, id_.text.data(), offsets_.data()}; }
+
+ private:
+  const Id& id_;
+  const std::array<std::uint64_t, 2> offsets_;
+};
+
+EventColumns part_of(const EventColumns& events, std::size_t first, std::size_t count) {
+  const auto ids = [&](IdSpan span) {
+    span.size = count;
+    if (span.kind == IdKind::kString) {
+      span.offsets += first;
+    } else {
+      span.ints += first;
+    }
+    return span;
+  };
+  const auto numbers = [first](auto* column) { return column == nullptr ? nullptr : column + first; };
+  return {ids(events.users), ids(events.items), numbers(events.values), numbers(events.weights),
+          numbers(events.timestamps)};
+}
+
+std::uint32_t learn_flags(const EventColumns& events, const SourceSpan& source) {
+  return (events.values != nullptr ? kHasValues : 0u) | (events.weights != nullptr ? kHasWeights : 0u) |
+         (events.timestamps != nullptr ? kHasTimestamps : 0u) | (source.offsets.empty() ? 0u : kHasSource);
+}
+
+void put_events(PayloadWriter& to, const EventColumns& events, double latest, const SourceSpan& source) {
+  const std::size_t size = events.users.size;
+  to.put(latest);
+  if (!source.offsets.empty()) {
+    to.put_text(source.name);
+    to.put(source.offsets.back());
+  }
+  to.put_ids(events.users, 0, size);
+  to.put_ids(events.items, 0, size);
+  if (events.values != nullptr) to.put_array(events.values, size);
+  if (events.weights != nullptr) to.put_array(events.weights, size);
+  if (events.timestamps != nullptr) to.put_array(events.timestamps, size);
 }
 
 Row find_or_insert(EmbeddingTable& table, const Id& id) {
@@ -45,7 +116,8 @@ void check_timestamp(double timestamp) {
   }
 }
 
-void Engine::learn_one(const Id& user, const Id& item, float value, float weight, double timestamp) {
+void Engine::learn_one(const Id& user, const Id& item, float value, float weight, double timestamp,
+                       const SourceSpan& source) {
   learner_.check_value(value);
   check_weight(weight);
   if (!std::isnan(timestamp)) check_timestamp(timestamp);
@@ -53,26 +125,56 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
   check_kind(model_.items.ids, item.kind, "item");
   if (user.kind == IdKind::kString) validate_id(user.text);
   if (item.kind == IdKind::kString) validate_id(item.text);
+  check_source(source, 1);
+  check_writable();
+  if (sources_.count_old(source) > 0) return;
 
-  const std::uint64_t sequence = sequence_.fetch_add(1, std::memory_order_relaxed);
-  const bool timed = sequence % kTimedEvents == 0;
+  // Relaxed: which events are timed matters to nobody.
+  const bool timed = sequence_.load(std::memory_order_relaxed) % kTimedEvents == 0;
   const auto start = timed ? LatencyHistogram::Clock::now() : LatencyHistogram::Clock::time_point{};
+  std::uint64_t record = 0;
   {
     const auto pin = domain_.pin_writer();
-    if (!std::isnan(timestamp)) saw_timestamp(timestamp);
-    const Row user_row = find_or_insert(model_.users, user);
-    const Row item_row = find_or_insert(model_.items, item);
-    const double when = std::isnan(timestamp) ? latest_timestamp() : timestamp;
-    const Event event{user_row, item_row, value, weight, when, sequence};
-    if (learner_.is_dislike(event)) {
-      learner_.dislike(event);
+    double when = std::isnan(timestamp) ? latest_timestamp() : timestamp;
+    std::uint64_t sequence = 0;
+    const auto take_number = [&] {
+      sequence = sequence_.fetch_add(1, std::memory_order_relaxed);
+      if (!source.offsets.empty()) sources_.take(source.name, source.offsets[0]);
+    };
+    const auto learn = [&] {
+      if (!std::isnan(timestamp)) {
+        saw_timestamp(timestamp);
+      } else if (!journal_) {
+        when = latest_timestamp();
+      }
+      const Row user_row = find_or_insert(model_.users, user);
+      const Row item_row = find_or_insert(model_.items, item);
+      const Event event{user_row, item_row, value, weight, when, sequence};
+      if (learner_.is_dislike(event)) {
+        learner_.dislike(event);
+      } else {
+        if (ranker_.on() && ranker_.is_due(event)) ranker_.learn(event);
+        learner_.learn(event);
+        count_learned({&event, 1});
+      }
+      events_.fetch_add(1, std::memory_order_relaxed);
+    };
+    if (!journal_) {
+      take_number();
+      learn();
     } else {
-      if (ranker_.on() && ranker_.is_due(event)) ranker_.learn(event);
-      learner_.learn(event);
-      count_learned({&event, 1});
+      make_room(model_.users, user);
+      make_room(model_.items, item);
+      const OneId user_id(user), item_id(item);
+      const EventColumns event{user_id.span(), item_id.span(), value == 1 ? nullptr : &value,
+                               weight == 1 ? nullptr : &weight, std::isnan(timestamp) ? nullptr : &timestamp};
+      record = journal_->append(
+          RecordKind::kLearn, learn_flags(event, source),
+          [&](PayloadWriter& to) { put_events(to, event, when, source); }, take_number);
+      journal_->apply(learn);
     }
-    events_.fetch_add(1, std::memory_order_relaxed);
   }
+  acknowledge(record);
   if (timed) learn_latency_.record(LatencyHistogram::Clock::now() - start);
 }
 
@@ -143,10 +245,7 @@ void Engine::Batch::sort(std::size_t piece) {
   for (std::size_t i = 0; i < count; ++i) order[first + starts[share[i]]++] = static_cast<std::uint16_t>(i);
 }
 
-// Checks and looks up the events of a piece. Reads only: nothing has changed when it throws.
-void Engine::prepare(Batch& batch, std::size_t piece) const {
-  const EventColumns& events = batch.events;
-  const std::size_t first = piece * kPiece, count = batch.piece_size(piece);
+void Engine::check_events(const EventColumns& events, std::size_t first, std::size_t count) const {
   for (std::size_t e = first; e < first + count; ++e) {
     if (events.values != nullptr) learner_.check_value(events.values[e]);
     if (events.weights != nullptr) check_weight(events.weights[e]);
@@ -154,6 +253,13 @@ void Engine::prepare(Batch& batch, std::size_t piece) const {
     if (events.users.kind == IdKind::kString) validate_id(events.users.string_at(e));
     if (events.items.kind == IdKind::kString) validate_id(events.items.string_at(e));
   }
+}
+
+// Checks and looks up the events of a piece. Reads only: nothing has changed when it throws.
+void Engine::prepare(Batch& batch, std::size_t piece, bool is_checked) const {
+  const EventColumns& events = batch.events;
+  const std::size_t first = piece * kPiece, count = batch.piece_size(piece);
+  if (!is_checked) check_events(events, first, count);
   batch.sort(piece);
   const auto look_up = [&](const IdMap& ids, const IdSpan& names, Row* rows) {
     ids.find_many(names, first, count, rows + first);
@@ -165,18 +271,68 @@ void Engine::prepare(Batch& batch, std::size_t piece) const {
   look_up(model_.items.ids, events.items, batch.items.get());
 }
 
-std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) {
-  const std::size_t size = events.users.size;
-  if (size != events.items.size) {
+std::size_t Engine::learn_many(const EventColumns& all, std::size_t threads, const SourceSpan& whole_source) {
+  if (all.users.size != all.items.size) {
     throw std::invalid_argument(
-        message("users and items must be of equal length, not ", size, " and ", events.items.size));
+        message("users and items must be of equal length, not ", all.users.size, " and ", all.items.size));
   }
-  if (size == 0) return 0;
-  check_kind(model_.users.ids, events.users.kind, "user");
-  check_kind(model_.items.ids, events.items.kind, "item");
+  if (all.users.size == 0) return 0;
+  check_kind(model_.users.ids, all.users.kind, "user");
+  check_kind(model_.items.ids, all.items.kind, "item");
+  check_source(whole_source, all.users.size);
+  check_writable();
+  const std::size_t old = sources_.count_old(whole_source);
+  if (old == all.users.size) return old;
+  const EventColumns events = part_of(all, old, all.users.size - old);
+  const SourceSpan source{whole_source.name, whole_source.offsets.subspan(old)};
+  if (journal_) return old + learn_logged(events, threads, source);
+  return old + learn_batch(events, threads, latest_timestamp(), source, false, nullptr);
+}
+
+// Chunk by chunk: each is one record, logged and then applied as a whole.
+std::size_t Engine::learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source) {
+  using Clock = std::chrono::steady_clock;
+  const std::size_t size = events.users.size;
+  for (std::size_t first = 0; first < size; first += kPiece) {
+    check_interrupt();
+    check_events(events, first, std::min(kPiece, size - first));
+  }
+  const double latest = latest_timestamp();
+  std::size_t applied = 0, chunk = kPiece;
+  std::uint64_t record = 0;
+  try {
+    while (applied < size && !interrupt_requested()) {
+      const auto start = Clock::now();
+      const std::size_t count = std::min(chunk, size - applied);
+      const SourceSpan offsets{source.name,
+                               source.offsets.empty() ? source.offsets : source.offsets.subspan(applied, count)};
+      domain_.refuse_within_pause();
+      {
+        const auto passage = journal_->gate.pass();
+        const Uninterrupted whole;
+        learn_batch(part_of(events, applied, count), threads, latest, offsets, true, &record);
+      }
+      applied += count;
+      // As large as can be applied between two looks at the interrupt.
+      const auto taken = Clock::now() - start;
+      if (taken < kChunkTime / 2) chunk = std::min(chunk * 2, kLargestChunk);
+      if (taken > kChunkTime) chunk = std::max(chunk / 2, kSmallestChunk);
+    }
+    acknowledge(record);
+  } catch (const std::system_error& failure) {
+    if (applied == 0) throw;
+    throw std::system_error(failure.code(),
+                            message(applied, " of ", size, " events were learned; then: ", failure.what()));
+  }
+  return applied;
+}
+
+std::size_t Engine::learn_batch(const EventColumns& events, std::size_t threads, double latest,
+                                const SourceSpan& source, bool is_checked, std::uint64_t* record) {
+  const std::size_t size = events.users.size;
   threads = std::clamp<std::size_t>(std::min(threads, (size + kBlock - 1) / kBlock), 1, 255);
 
-  Batch batch(events, latest_timestamp(), threads);
+  Batch batch(events, latest, threads);
   // Pinned piece by piece, and never while an interrupt is asked: a signal handler may use the engine. A removal in
   // between shows in the count.
   batch.removals = removals_.load(std::memory_order_acquire);
@@ -185,7 +341,7 @@ std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) 
          piece += threads) {
       {
         const auto pin = domain_.pin_reader();
-        prepare(batch, piece);
+        prepare(batch, piece, is_checked);
       }
       check_interrupt();
     }
@@ -196,16 +352,34 @@ std::size_t Engine::learn_many(const EventColumns& events, std::size_t threads) 
     // Memory for the newcomers is taken now, so that no event of the batch can run out of it.
     model_.users.reserve(count_new(events.users, batch.users.get()));
     model_.items.reserve(count_new(events.items, batch.items.get()));
+    model_.users.ids.claim_kind(events.users.kind);
+    model_.items.ids.claim_kind(events.items.kind);
   }
-  batch.first_sequence = sequence_.fetch_add(size, std::memory_order_relaxed);
-
-  run_parallel(threads, batch.stop, [&](std::size_t) { learn_units(batch); });
+  const auto take_numbers = [&] { batch.first_sequence = sequence_.fetch_add(size, std::memory_order_relaxed); };
+  const auto learn = [&] { run_parallel(threads, batch.stop, [&](std::size_t) { learn_units(batch); }); };
+  if (journal_) {
+    *record = journal_->append(
+        RecordKind::kLearn, learn_flags(events, source),
+        [&](PayloadWriter& to) { put_events(to, events, latest, source); },
+        [&] {
+          take_numbers();
+          if (!source.offsets.empty()) sources_.take(source.name, source.offsets.back());
+        });
+    journal_->apply(learn);
+    return size;
+  }
+  take_numbers();
+  learn();
   const std::size_t applied = batch.applied.load(std::memory_order_relaxed);
   if (applied < size && threads == 1) {
     // The events left over give back their numbers, if nobody has drawn any since: learned later, they will be what
     // they would have been.
     std::uint64_t next = batch.first_sequence + size;
     sequence_.compare_exchange_strong(next, batch.first_sequence + applied, std::memory_order_relaxed);
+  }
+  // Of an interrupted batch on several threads nobody knows which events were learned: it may be delivered again.
+  if (!source.offsets.empty() && applied > 0 && (applied == size || threads == 1)) {
+    sources_.take(source.name, source.offsets[applied - 1]);
   }
   return applied;
 }

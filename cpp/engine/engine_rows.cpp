@@ -55,90 +55,131 @@ std::vector<float> Engine::item_vectors(const IdSpan& items) {
   return vectors;
 }
 
-void Engine::set_rows(EmbeddingTable& table, const IdSpan& ids, std::span<const float> vectors, const float* biases,
-                      std::string_view what) {
+// kSetUsers or kSetItems, a record a block.
+void Engine::set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const float> vectors, const float* biases) {
+  const bool is_users = kind == RecordKind::kSetUsers;
+  EmbeddingTable& table = is_users ? model_.users : model_.items;
   const std::size_t dim = settings_.dim;
-  check_ids(table.ids, ids, what);
+  check_ids(table.ids, ids, is_users ? "user" : "item");
   check_finite(vectors, "vectors");
   if (biases != nullptr) check_finite({biases, ids.size}, "biases");
+  check_writable();
   {
     const auto pin = domain_.pin_writer();
     std::vector<Row> rows(ids.size);
     table.ids.find_many(ids, 0, ids.size, rows.data());
     table.reserve(count_new(ids, rows.data()));
+    if (ids.size > 0) table.ids.claim_kind(ids.kind);  // whoever came first with the other kind has it
   }
   AlignedFloats padded(table.stride(), 0.0f);
   std::array<Row, kBlock> written;
+  std::uint64_t record = 0;
   for (std::size_t first = 0; first < ids.size; first += kBlock) {
     check_interrupt();
     const auto pin = domain_.pin_writer();
-    for (std::size_t k = first; k < std::min(first + kBlock, ids.size); ++k) {
-      const Row row = with_key(id_at(ids, k), [&table](auto key) { return table.find_or_insert(key); });
-      std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * dim), dim, padded.begin());
-      table.rows.store(row, padded.data());
-      if (biases != nullptr) store_relaxed(&table.bias[row], biases[k]);
-      written[k - first] = row;
-    }
-    full_fence();
-    for (std::size_t k = first; k < std::min(first + kBlock, ids.size); ++k) table.mark_replaced(written[k - first]);
+    const std::size_t size = std::min(kBlock, ids.size - first);
+    const auto encode = [&](PayloadWriter& to) {
+      to.put_ids(ids, first, size);
+      to.put_array(vectors.data() + first * dim, size * dim);
+      if (biases != nullptr) to.put_array(biases + first, size);
+    };
+    record = logged(kind, biases != nullptr ? kHasBiases : 0u, encode, [&] {
+      for (std::size_t k = first; k < first + size; ++k) {
+        const Row row = with_key(id_at(ids, k), [&table](auto key) { return table.find_or_insert(key); });
+        std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * dim), dim, padded.begin());
+        table.rows.store(row, padded.data());
+        if (biases != nullptr) store_relaxed(&table.bias[row], biases[k]);
+        written[k - first] = row;
+      }
+      full_fence();
+      for (std::size_t k = 0; k < size; ++k) table.mark_replaced(written[k]);
+    });
   }
+  if (!is_users && model_.fold_in) model_.fold_in->invalidate();
+  acknowledge(record);
 }
 
 void Engine::set_users(const IdSpan& ids, std::span<const float> vectors, const float* biases) {
-  set_rows(model_.users, ids, vectors, biases, "user");
+  set_rows_of(RecordKind::kSetUsers, ids, vectors, biases);
 }
 
 void Engine::set_items(const IdSpan& ids, std::span<const float> vectors, const float* biases) {
-  set_rows(model_.items, ids, vectors, biases, "item");
-  if (model_.fold_in) model_.fold_in->invalidate();
+  set_rows_of(RecordKind::kSetItems, ids, vectors, biases);
 }
 
 void Engine::set_item_features(const IdSpan& ids, std::span<const float> values) {
-  if (ranker_.features.count() == 0) {
+  const std::size_t features = ranker_.features.count();
+  if (features == 0) {
     throw std::invalid_argument("set_item_features needs an engine that was made with item_features");
   }
-  if (values.size() != ids.size * ranker_.features.count()) {
-    throw std::invalid_argument(
-        message("values must be ", ids.size * ranker_.features.count(), " numbers, not ", values.size()));
+  if (values.size() != ids.size * features) {
+    throw std::invalid_argument(message("values must be ", ids.size * features, " numbers, not ", values.size()));
   }
   check_finite(values, "an item feature");
-  const auto pin = domain_.pin_writer();
-  const std::vector<Row> rows = find_all(model_.items.ids, ids, "item");
-  for (std::size_t k = 0; k < rows.size(); ++k) {
-    for (std::size_t f = 0; f < ranker_.features.count(); ++f) {
-      ranker_.features.set(rows[k], f, values[k * ranker_.features.count() + f]);
-    }
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const auto pin = domain_.pin_writer();
+    const auto turn = change_turn();
+    const std::vector<Row> rows = find_all(model_.items.ids, ids, "item");
+    const auto encode = [&](PayloadWriter& to) {
+      to.put_ids(ids, 0, ids.size);
+      to.put_array(values.data(), values.size());
+    };
+    record = logged(RecordKind::kSetItemFeatures, 0, encode, [&] {
+      for (std::size_t k = 0; k < rows.size(); ++k) {
+        for (std::size_t f = 0; f < features; ++f) ranker_.features.set(rows[k], f, values[k * features + f]);
+      }
+    });
   }
+  acknowledge(record);
 }
 
 void Engine::remove_users(const IdSpan& ids) {
-  const auto pause = domain_.pause_writers();
-  const auto pin = domain_.pin_reader();
-  find_all(model_.users.ids, ids, "user");
-  removals_.fetch_add(1, std::memory_order_relaxed);
-  for (std::size_t k = 0; k < ids.size; ++k) {
-    const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.users.erase(key); });
-    if (row == kNoRow) continue;
-    precisions_.forget(row);
-    model_.users.recycle(row);  // nothing refers to users: the slot is free once queries have left
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const Quiet still = quiet();
+    const auto pin = domain_.pin_reader();
+    find_all(model_.users.ids, ids, "user");
+    const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
+    record = logged(RecordKind::kRemoveUsers, 0, encode, [&] {
+      removals_.fetch_add(1, std::memory_order_relaxed);
+      for (std::size_t k = 0; k < ids.size; ++k) {
+        const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.users.erase(key); });
+        // Nothing refers to users: the slot is free once queries have left.
+        if (row == kNoRow) continue;
+        precisions_.forget(row);
+        model_.users.recycle(row);
+      }
+    });
   }
+  acknowledge(record);
 }
 
 void Engine::remove_items(const IdSpan& ids) {
-  const auto pause = domain_.pause_writers();
-  const auto pin = domain_.pin_reader();
-  const std::vector<Row> rows = find_all(model_.items.ids, ids, "item");
-  FilterSets::Change change = filters_.prepare_removal(rows);
-  removals_.fetch_add(1, std::memory_order_relaxed);
-  for (std::size_t k = 0; k < ids.size; ++k) {
-    const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.items.erase(key); });
-    if (row != kNoRow) removed_items_.push_back(row);
+  check_writable();
+  std::uint64_t record = 0;
+  {
+    const Quiet still = quiet();
+    const auto pin = domain_.pin_reader();
+    const std::vector<Row> rows = find_all(model_.items.ids, ids, "item");
+    FilterSets::Change change = filters_.prepare_removal(rows);
+    const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
+    record = logged(RecordKind::kRemoveItems, 0, encode, [&] {
+      removals_.fetch_add(1, std::memory_order_relaxed);
+      for (std::size_t k = 0; k < ids.size; ++k) {
+        const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.items.erase(key); });
+        if (row != kNoRow) removed_items_.push_back(row);
+      }
+      if (model_.fold_in) model_.fold_in->invalidate();
+      // Only now: an item that has left its filters and is still live would match what shuts them out.
+      filters_.finish_removal(std::move(change), rows);
+      ranker_.popular.erase_if([this](Row item) { return !model_.items.is_live(item); });
+      if (removed_items_.size() >= std::max(kSweepCount, num_items() / kSweepShare)) sweep_removed();
+    });
   }
-  if (model_.fold_in) model_.fold_in->invalidate();
-  // Only now: an item that has left its filters and is still live would match what shuts them out.
-  filters_.finish_removal(std::move(change), rows);
-  ranker_.popular.erase_if([this](Row item) { return !model_.items.is_live(item); });
-  if (removed_items_.size() >= std::max(kSweepCount, num_items() / kSweepShare)) sweep_removed();
+  acknowledge(record);
 }
 
 // Makes user states and the window of recent items forget the removed slots, which then can have new owners.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/event_sources.hpp"
 #include "learner/context_weights.hpp"
 #include "learner/cooccurrence.hpp"
 #include "learner/settings.hpp"
@@ -77,5 +78,9 @@ void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<R
 void save_filters(SnapshotWriter& file, const FilterSets& filters, const std::vector<Row>& items);
 void load_filters(const SnapshotReader& file, FilterSets& filters, const std::vector<Row>& items,
                   const EmbeddingTable& table);
+
+// --- sections_sources.cpp
+void save_sources(SnapshotWriter& file, const EventSources& sources);
+void load_sources(const SnapshotReader& file, EventSources& sources);
 
 }  // namespace recengine

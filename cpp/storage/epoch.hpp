@@ -105,8 +105,10 @@ class EpochDomain {
   std::uint64_t ticket() { return epoch_.fetch_add(1, std::memory_order_seq_cst) + 1; }
   bool passed(std::uint64_t ticket);
 
- private:
+  // Throws std::runtime_error if this thread holds a pause.
   void refuse_within_pause() const;
+
+ private:
   static constexpr std::size_t kSlots = 256;
   static constexpr std::uint64_t kBusy = 1;
   static constexpr std::uint64_t kWriter = 2;

@@ -33,6 +33,18 @@ class InterruptScope {
   Interrupt* const before_;
 };
 
+// Where stopping half-way is worse than waiting.
+class Uninterrupted {
+ public:
+  Uninterrupted() : before_(std::exchange(current_interrupt, nullptr)) {}
+  ~Uninterrupted() { current_interrupt = before_; }
+  Uninterrupted(const Uninterrupted&) = delete;
+  Uninterrupted& operator=(const Uninterrupted&) = delete;
+
+ private:
+  Interrupt* const before_;
+};
+
 inline bool interrupt_requested() { return current_interrupt != nullptr && current_interrupt->requested(); }
 inline void check_interrupt() {
   if (interrupt_requested()) throw Interrupted();

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "storage/crc32c.hpp"
+#include "storage/file.hpp"
 
 namespace recengine {
 namespace {
@@ -56,51 +57,12 @@ bool is_name(std::string_view name) {  // printable ASCII, fit for messages
          std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c <= '~'; });
 }
 
-[[noreturn]] void fail_io(const char* what, const std::filesystem::path& path) {
-  throw std::system_error(errno, std::generic_category(), std::string("cannot ") + what + " " + path.string());
-}
-
-// Repeats a system call that a signal interrupted.
-template <class Call>
-auto retry(Call call) {
-  decltype(call()) result;
-  do {
-    result = call();
-  } while (result < 0 && errno == EINTR);
-  return result;
-}
-
-// A file descriptor that closes itself.
-struct File {
-  ~File() {
-    if (descriptor >= 0) close(descriptor);
-  }
-  int descriptor;
-};
-
-int sync_to_disk(int file) {
-#ifdef F_FULLFSYNC
-  if (fcntl(file, F_FULLFSYNC) == 0) return 0;  // macOS: fsync alone leaves the data in the drive's cache
-#endif
-  return retry([&] { return fsync(file); });
-}
-
-// Reads until `into` is full or the file ends; returns how much there was.
-std::size_t read_fully(int file, std::span<std::byte> into, const std::filesystem::path& path) {
-  std::size_t done = 0;
-  while (done < into.size()) {
-    const std::size_t piece = std::min(into.size() - done, kLargestTransfer);
-    const ssize_t got = retry([&] { return read(file, into.data() + done, piece); });
-    if (got < 0) fail_io("read", path);
-    if (got == 0) break;
-    done += static_cast<std::size_t>(got);
-  }
-  return done;
-}
-
 }  // namespace
 
-SnapshotWriter::SnapshotWriter(std::filesystem::path path) : path_(std::move(path)) {
+SnapshotWriter::SnapshotWriter(std::filesystem::path path) : position_(kStart) { open_temporary(std::move(path)); }
+
+void SnapshotWriter::open_temporary(std::filesystem::path path) {
+  path_ = std::move(path);
   struct stat status{};
   if (stat(path_.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
     errno = EISDIR;
@@ -115,8 +77,8 @@ SnapshotWriter::SnapshotWriter(std::filesystem::path path) : path_(std::move(pat
     file_ = retry([&] { return open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
   } while (file_ < 0 && errno == EEXIST);
   if (file_ < 0) fail();
-  position_ = sizeof(Header);  // written last
-  if (lseek(file_, static_cast<off_t>(position_), SEEK_SET) < 0) fail();
+  static_assert(kStart == sizeof(Header));  // the header is written last
+  if (lseek(file_, static_cast<off_t>(kStart), SEEK_SET) < 0) fail();
 }
 
 SnapshotWriter::~SnapshotWriter() { abandon(); }
@@ -150,7 +112,7 @@ void SnapshotWriter::begin_section(std::string_view name, ElementType type) {
 void SnapshotWriter::append_bytes(ElementType type, std::span<const std::byte> bytes) {
   if (!open_section_ || type != sections_.back().type) throw std::logic_error("no open section of this type");
   Section& section = sections_.back();
-  section.crc = crc32c(bytes, section.crc);
+  if (!in_memory_) section.crc = crc32c(bytes, section.crc);
   section.length += bytes.size();
   write(bytes);
 }
@@ -167,6 +129,7 @@ void SnapshotWriter::pad() {
 }
 
 void SnapshotWriter::write(std::span<const std::byte> bytes) {
+  if (in_memory_) return keep(bytes);
   position_ += bytes.size();
   if (buffer_.size() + bytes.size() > kBuffer) flush();
   if (bytes.size() > kBuffer) {
@@ -174,6 +137,46 @@ void SnapshotWriter::write(std::span<const std::byte> bytes) {
   } else {
     buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
   }
+}
+
+void SnapshotWriter::reserve(std::uint64_t bytes) {
+  while (blocks_.size() * kBlock < bytes) {
+    blocks_.emplace_back(kBlock);
+    for (std::size_t page = 0; page < kBlock; page += 4096) blocks_.back().data()[page] = std::byte{0};
+  }
+}
+
+void SnapshotWriter::keep(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const std::size_t block = (position_ - kStart) / kBlock, used = (position_ - kStart) % kBlock;
+    if (block == blocks_.size()) blocks_.emplace_back(kBlock);
+    const std::size_t piece = std::min(bytes.size(), kBlock - used);
+    std::memcpy(blocks_[block].data() + used, bytes.data(), piece);
+    bytes = bytes.subspan(piece);
+    position_ += piece;
+  }
+}
+
+void SnapshotWriter::commit_to(std::filesystem::path path) {
+  if (!in_memory_ || open_section_) throw std::logic_error("nothing in memory, or a section is still open");
+  open_temporary(std::move(path));
+  in_memory_ = false;
+  // Block by block: the checksums of what it holds of each section, then the block.
+  auto section = sections_.begin();
+  for (std::size_t b = 0; b < blocks_.size() && kStart + b * kBlock < position_; ++b) {
+    const std::uint64_t first = kStart + b * kBlock, last = std::min<std::uint64_t>(first + kBlock, position_);
+    const std::span<const std::byte> block(blocks_[b].data(), last - first);
+    while (section != sections_.end() && section->offset < last) {
+      const std::uint64_t from = std::max(section->offset, first);
+      const std::uint64_t to = std::min(section->offset + section->length, last);
+      if (from < to) section->crc = crc32c(block.subspan(from - first, to - from), section->crc);
+      if (section->offset + section->length > last) break;  // goes on in the next block
+      ++section;
+    }
+    write_through(block);
+    blocks_[b] = Memory();
+  }
+  commit();
 }
 
 void SnapshotWriter::write_through(std::span<const std::byte> bytes) {
@@ -206,11 +209,8 @@ void SnapshotWriter::commit() {
   write_through(std::as_bytes(std::span(&header, 1)));
   if (sync_to_disk(file_) < 0) fail();
   if (rename(temporary_.c_str(), path_.c_str()) < 0) fail();
-  const File written{std::exchange(file_, -1)};  // nothing to remove any more
-  // The name is on the disk when the folder is. Some file systems cannot sync folders and say EINVAL.
-  const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
-  const File parent{retry([&] { return open(folder.c_str(), O_RDONLY | O_CLOEXEC); })};
-  if (parent.descriptor < 0 || (sync_to_disk(parent.descriptor) < 0 && errno != EINVAL)) fail();
+  const File written{std::exchange(file_, -1)};      // nothing to remove any more
+  if (sync_folder(path_.parent_path()) < 0) fail();  // the name is on the disk when the folder is
 }
 
 SnapshotReader::SnapshotReader(const std::filesystem::path& path) : path_(path) {

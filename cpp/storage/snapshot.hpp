@@ -65,6 +65,10 @@ class SnapshotWriter {
  public:
   // Opens a temporary file beside `path`.
   explicit SnapshotWriter(std::filesystem::path path);
+  // Keeps everything in memory, where it takes little time, until commit_to writes the file.
+  SnapshotWriter() : position_(kStart), in_memory_(true) {}
+  // Takes memory for so many bytes now: later, while somebody waits, it would take longer than what is written to it.
+  void reserve(std::uint64_t bytes);
   ~SnapshotWriter();  // without commit, removes the temporary file and leaves `path` as it was
   SnapshotWriter(const SnapshotWriter&) = delete;
   SnapshotWriter& operator=(const SnapshotWriter&) = delete;
@@ -90,8 +94,17 @@ class SnapshotWriter {
 
   // Puts the finished file on the disk and under its name. The writer is used up.
   void commit();
+  // The same of what was kept in memory. Throws as the constructor with a path does.
+  void commit_to(std::filesystem::path path);
+
+  std::uint64_t bytes() const { return position_; }  // of the file so far
 
  private:
+  static constexpr std::uint64_t kStart = 64;  // of the first section
+  static constexpr std::size_t kBlock = std::size_t{1} << 23;
+
+  void open_temporary(std::filesystem::path path);
+  void keep(std::span<const std::byte> bytes);
   void begin_section(std::string_view name, ElementType type);
   void append_bytes(ElementType type, std::span<const std::byte> bytes);
   void write(std::span<const std::byte> bytes);
@@ -108,6 +121,9 @@ class SnapshotWriter {
   std::uint64_t position_ = 0;     // the end of the file, what is buffered included
   std::vector<std::byte> buffer_;  // the last bytes before position_, not yet given to the system
   std::vector<Section> sections_;
+  bool in_memory_ = false;
+  // In memory: the bytes from kStart to position_, in blocks of which all are full but the last, and those behind it.
+  std::vector<Memory> blocks_;
 };
 
 class SnapshotReader {

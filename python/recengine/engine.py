@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -265,7 +268,17 @@ class Engine:
 
     # ---- learning
 
-    def learn_one(self, user: Id, item: Id, value: float = 1.0, weight: float = 1.0, timestamp: Any = None) -> None:
+    def learn_one(
+        self,
+        user: Id,
+        item: Id,
+        value: float = 1.0,
+        weight: float = 1.0,
+        timestamp: Any = None,
+        *,
+        source: str | None = None,
+        offset: int | None = None,
+    ) -> None:
         """Learns from one event; later calls, from any thread, see it.
 
         Parameters
@@ -279,11 +292,18 @@ class Engine:
             At least 0; scales the step. 0 only records what the user did.
         timestamp
             Seconds, `datetime64` or `datetime`; omitted, it is the latest one seen.
+        source, offset
+            Where the event comes from, and its place there, an `int` (64-bit): one at or below the last that was taken
+            from this source is skipped, so that a source may deliver again what it does not know to have arrived.
+            Offsets are part of the state (`save`, `open`) and in ``stats()["sources"]``. Of one source, one thread at
+            a time delivers.
 
         Raises
         ------
         ValueError, TypeError
-            Before anything changes: for a value, weight, timestamp or id that is not valid.
+            Before anything changes: for a value, weight, timestamp, id or offset that is not valid.
+        OSError
+            If the engine has a folder (`open`) and the event cannot be logged: it is not learned.
 
         Examples
         --------
@@ -292,7 +312,11 @@ class Engine:
         >>> engine.stats()["events"]
         1
         """
-        if timestamp is None:
+        if source is not None or offset is not None:
+            moment = math.nan if timestamp is None else _finite_seconds(timestamp)
+            name, place = _source(source, offset)
+            self._core.learn_one(user, item, value, weight, moment, name, operator.index(place))
+        elif timestamp is None:
             self._core.learn_one(user, item, value, weight)
         else:
             self._core.learn_one(user, item, value, weight, _finite_seconds(timestamp))
@@ -305,6 +329,9 @@ class Engine:
         timestamps: Any = None,
         weights: Any = None,
         threads: int = 1,
+        *,
+        source: str | None = None,
+        offset: Any = None,
     ) -> None:
         """Learns from a batch of events, in order: the same, bit for bit, as `learn_one` on each with ``threads=1``.
 
@@ -316,11 +343,17 @@ class Engine:
             Columns of n, each as in `learn_one`; omitted: 1, the latest timestamp seen, 1.
         threads
             Threads that learn at once, without locks, at most `Engine.threads`. The events of one user stay in order.
+        source, offset
+            As in `learn_one`: the offset of the first event, the others following one by one, or a column of n that
+            ascend.
 
         Raises
         ------
         ValueError, TypeError
             Before the first event, if any is not valid.
+        OSError
+            If the engine has a folder (`open`) and an event cannot be logged; the message says how many were learned:
+            the first ones.
         KeyboardInterrupt
             On Ctrl-C, between events; the message says how many were applied (with one thread: the first ones).
 
@@ -331,13 +364,20 @@ class Engine:
         >>> len(engine.users), len(engine.items)
         (2, 2)
         """
+        user_column = id_column(users)
+        name, offsets = None, None
+        if source is not None or offset is not None:
+            name, offset = _source(source, offset)
+            offsets = _offsets(offset, len(user_column))
         self._core.learn_many(
-            id_column(users),
+            user_column,
             id_column(items),
             number_column(values),
             None if timestamps is None else seconds_column(timestamps),
             number_column(weights),
             threads,
+            name,
+            offsets,
         )
 
     def fit(
@@ -1077,7 +1117,8 @@ class Engine:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Engine:
-        """The engine that `save` wrote.
+        """The engine that `save` wrote; or, of the folder of another engine (`open`), its newest snapshot: a copy in
+        memory, which does not follow what the other learns and leaves the folder alone.
 
         Raises
         ------
@@ -1097,8 +1138,123 @@ class Engine:
         Ranking(cup: 2)
         """
         engine = cls.__new__(cls)
-        engine._adopt(_core.Engine.load(_file_name(path)))
+        name = _file_name(path)
+        for attempt in range(10):
+            try:
+                engine._adopt(_core.Engine.load(_newest_snapshot(name) if os.path.isdir(name) else name))
+            except FileNotFoundError:
+                if attempt == 9 or not os.path.isdir(name):
+                    raise  # else a checkpoint has just replaced it
+            else:
+                break
         return engine
+
+    # ---- durability
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        sync: Literal["always", "interval", "os"] = "interval",
+        checkpoint_bytes: int = 64 << 20,
+        salvage: bool = False,
+        **settings: Any,
+    ) -> Engine:
+        """The engine that lives in a folder: every change is logged before the call returns, and the next `open` goes
+        on where this one ended, however it ended. docs/durability.md has the promise.
+
+        Parameters
+        ----------
+        folder
+            Made if there is none. One process at a time may have it open.
+        sync
+            When the log reaches the disk, which is what a power cut leaves; a killed process loses nothing in any case.
+            "always": before a call returns (threads share the wait). "interval": every second. "os": when the system
+            thinks fit.
+        checkpoint_bytes
+            Once the log is this long, and as long as the last snapshot, a thread takes a `checkpoint`. 0: never.
+        salvage
+            Recover what comes before damage in the log, instead of raising: what comes after is deleted.
+        settings
+            As for the constructor, if the folder is new. Otherwise those that are given must be those of the folder;
+            `threads` and `maintenance` are set.
+
+        Raises
+        ------
+        BlockingIOError
+            (an OSError) if another process, or another engine of this one, has the folder open.
+        ValueError
+            For a setting that is not valid, or not that of the folder.
+        FormatError
+            (a ValueError) for a damaged snapshot, or a log with damage that is not at its end.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with Engine.open(folder, dim=16) as engine:
+        ...         engine.learn_one("ann", "tea")
+        ...     with Engine.open(folder) as engine:
+        ...         "ann" in engine.users, engine.settings["dim"]
+        (True, 16)
+        """
+        fresh = cls(**{**settings, "maintenance": False})
+        name = _file_name(folder)
+        bound = 2**63 - 1
+        if not 0 <= operator.index(checkpoint_bytes) <= bound:
+            raise ValueError(f"checkpoint_bytes must be between 0 and {bound}, not {checkpoint_bytes}")
+        engine = cls.__new__(cls)
+        engine._adopt(_core.Engine.open(name, fresh._core.settings(), sync, checkpoint_bytes, bool(salvage)))
+        stored, wanted = engine.settings, fresh.settings
+        for key in settings.keys() - {"threads", "maintenance"}:
+            if stored[key] != wanted[key]:
+                engine.close()
+                raise ValueError(f"{key} is {stored[key]!r} in {os.fsdecode(name)}, not {wanted[key]!r}")
+        if settings.get("threads") is not None:
+            engine.threads = settings["threads"]
+        engine.maintenance = settings.get("maintenance", True)
+        return engine
+
+    def checkpoint(self) -> None:
+        """Writes a snapshot to the folder; the log before it, and older snapshots, are deleted once it is on the disk.
+
+        Learning waits while the state is copied, not while it is written; queries go on. Recovery is faster
+        afterwards, and of what was removed there is no trace left in the folder. What could not be logged (a full disk)
+        is made good.
+
+        Raises ValueError for an engine without a folder, OSError if the snapshot cannot be written: everything is then
+        as before.
+        """
+        self._core.checkpoint()
+
+    def sync(self) -> None:
+        """Returns once everything learned so far is on the disk. ValueError for an engine without a folder."""
+        self._with_folder("sync").sync()
+
+    def close(self) -> None:
+        """Syncs the log and gives the folder back; changing the engine is a ValueError from now on, queries are
+        answered. ValueError for an engine without a folder. ``with Engine.open(...) as engine:`` closes at the end.
+        """
+        self._with_folder("close").close()
+
+    def __enter__(self) -> Engine:
+        self._with_folder("with")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _with_folder(self, what: str) -> _core.Engine:
+        if not self._core.durable():
+            raise ValueError(f"{what} needs an engine with a folder: Engine.open")
+        return self._core
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an Engine cannot be pickled or copied: save() it and load() the file where it is needed, "
+            "or open() its folder there"
+        )
 
     # ---- running settings and statistics
 
@@ -1164,8 +1320,12 @@ class Engine:
         """Counters, latencies (microseconds, percentiles within 9 %), memory (bytes), the kernels in use, the number of
         cells, and of answers that were not certified the mean recall of a sample (None if there is none).
 
+        ``"sources"``: the last offset of each. ``"durability"`` of an engine with a folder: the number of the log's
+        next record, its length since the last snapshot, how often it was synced, checkpoints so far, what recovery
+        replayed and cut off, errors that wait to be made good, whether it is closed.
+
         >>> sorted(Engine().stats())[:4]
-        ['cells', 'events', 'ignored_ids', 'items']
+        ['cells', 'durability', 'events', 'ignored_ids']
         """
         return self._core.stats()
 
@@ -1231,9 +1391,34 @@ def _file_name(path: str | os.PathLike[str]) -> bytes:
     return name
 
 
+def _newest_snapshot(folder: bytes) -> bytes:
+    snapshots = [name for name in os.listdir(folder) if name.startswith(b"snapshot-")]
+    if not snapshots:
+        raise IsADirectoryError(errno.EISDIR, f"no file and no engine's folder: {os.fsdecode(folder)}")
+    return os.path.join(folder, max(snapshots))
+
+
 def _plain(value: Any) -> Any:
     """A Python int in place of numpy's."""
     return value.item() if isinstance(value, np.integer) else value
+
+
+def _source(source: str | None, offset: Any) -> tuple[str, Any]:
+    if source is None or offset is None:
+        raise ValueError("source and offset belong together")
+    return source, offset
+
+
+def _offsets(offset: Any, events: int) -> npt.NDArray[np.int64]:
+    """One for each event; of a single number, that and those that follow."""
+    if isinstance(offset, (int, np.integer)) and not isinstance(offset, bool):
+        if not -(2**63) <= offset <= 2**63 - 1 - events:
+            raise ValueError(f"offset must be a 64-bit number, not {offset}")
+        return np.arange(offset, int(offset) + events, dtype=np.int64)
+    column = np.asarray(offset)
+    if column.dtype.kind not in "iu" or not np.can_cast(column.dtype, np.int64):
+        raise TypeError(f"offset must be an int or a column of ints, not {column.dtype}")
+    return column.astype(np.int64)
 
 
 def _id_or_column(ids: Any) -> Sequence[Any] | Any:

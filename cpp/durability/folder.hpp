@@ -1,0 +1,44 @@
+// The folder of a durable engine: its lock, and the names of what it holds.
+//
+//   lock                          held (flock) by the one process that writes
+//   snapshot-<number>             the state before record <number>
+//   log-<number>                  a segment of the log, from record <number> on
+// Numbers have 20 digits, so that names sort as numbers do. Other files are left alone.
+//
+// Errors: std::system_error; of a folder that another process writes, EAGAIN (BlockingIOError in Python).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+#include "storage/file.hpp"
+
+namespace recengine {
+
+class FolderLock {
+ public:
+  // Makes the folder if there is none.
+  explicit FolderLock(const std::filesystem::path& folder);
+  ~FolderLock() { release(); }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  void release() noexcept;
+
+ private:
+  File file_;
+};
+
+// Numbers of the files "<kind>-<number>", ascending.
+std::vector<std::uint64_t> numbered_files(const std::filesystem::path& folder, std::string_view kind);
+std::filesystem::path numbered_file(const std::filesystem::path& folder, std::string_view kind, std::uint64_t number);
+
+inline constexpr std::string_view kSnapshotKind = "snapshot";
+inline constexpr std::string_view kLogKind = "log";
+
+// Deletes snapshots and segments that recovery from snapshot `number` does not need, and what a killed process left of
+// a snapshot it was writing. REQUIRES: the lock is held, the snapshot is on the disk.
+void remove_superseded(const std::filesystem::path& folder, std::uint64_t number);
+
+}  // namespace recengine

@@ -1,0 +1,130 @@
+"""Programs of changes for tests of durability, and what a plain engine makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from recengine import Engine
+
+Operation = tuple[Any, ...]
+
+SETTINGS: list[dict[str, Any]] = [
+    {"dim": 4, "objective": "softmax", "negatives": 4, "item_features": ["price"]},
+    {"dim": 4, "objective": "softmax", "negatives": 4, "history": 3, "ranker": "mlp"},
+    {"dim": 3, "objective": "bpr", "history": 0},
+    {"dim": 3, "objective": "bpr", "history": 2, "storage": "fp16"},
+    {"dim": 2, "objective": "logistic", "negatives": 1, "learning_rate_decay": 0.01},
+    {"dim": 2, "objective": "squared", "optimizer": "sgd"},
+]
+
+USERS, ITEMS = 8, 90  # removals are swept in bulk from 64 on
+
+_users, _items = st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)
+_times = st.none() | st.integers(0, 10**6).map(float)
+_values = st.sampled_from([0.0, 1.0])
+_events = st.lists(st.tuples(_users, _items, _values, st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=40)
+_many_items = st.lists(_items, min_size=1, max_size=6) | st.integers(0, 10).map(lambda k: list(range(k, k + 70)))
+
+operations: st.SearchStrategy[Operation] = st.one_of(
+    st.tuples(st.just("learn_one"), _users, _items, _values, _times),
+    st.tuples(st.just("learn_many"), _events, st.booleans(), st.booleans()),
+    st.tuples(st.just("learn_many"), _events, st.booleans(), st.booleans()),
+    st.tuples(st.just("deliver"), _events, st.integers(0, 60)),
+    st.tuples(st.just("set_items"), _many_items, st.integers(-9, 9)),
+    st.tuples(st.just("set_users"), st.lists(_users, min_size=1, max_size=3), st.integers(-9, 9)),
+    st.tuples(st.just("set_item_features"), _many_items, st.integers(-9, 9)),
+    st.tuples(st.just("remove_items"), _many_items),
+    st.tuples(st.just("remove_users"), st.lists(_users, min_size=1, max_size=3)),
+    st.tuples(st.just("set_filter"), st.sampled_from("ab"), _many_items),
+    st.tuples(st.just("update_filter"), st.sampled_from("ab"), _many_items, _many_items),
+    st.tuples(st.just("remove_filter"), st.sampled_from("ab")),
+    st.tuples(st.just("set_groups"), _many_items, st.integers(0, 3)),
+    st.tuples(st.just("learning_rate"), st.sampled_from([0.0, 0.05, 0.2])),
+    st.tuples(st.just("global_bias"), st.sampled_from([-1.0, 0.5])),
+    st.tuples(st.just("checkpoint")),
+)
+
+
+def run(engine: Engine, operation: Operation, strings: bool, scratch: Path) -> None:
+    """Carries it out, as far as the engine knows what it names."""
+    name, *arguments = operation
+
+    def valued(value: float) -> float:
+        """1, or what says that an item was not chosen."""
+        return 2 * value - 1 if engine.settings["objective"] in ("softmax", "bpr") else value
+
+    def item(number: int) -> Any:
+        return f"ítem {number}" if strings else number * 10**10
+
+    def user(number: int) -> Any:
+        return f"u{number}" if strings else -number
+
+    def known(numbers: list[int]) -> list[Any]:
+        return [item(number) for number in dict.fromkeys(numbers) if item(number) in engine.items]
+
+    if name == "learn_one":
+        who, what, value, time = arguments
+        engine.learn_one(user(who), item(what), valued(value), timestamp=time)
+    elif name in ("learn_many", "deliver"):
+        events, *rest = arguments
+        users, items = [user(event[0]) for event in events], [item(event[1]) for event in events]
+        values, weights = [valued(event[2]) for event in events], [event[3] for event in events]
+        if name == "deliver":
+            engine.learn_many(users, items, values, source="qüeue", offset=rest[0])
+        else:
+            times = np.arange(len(events)) * 1000.0 if rest[0] else None
+            engine.learn_many(users, items, values if rest[1] else None, times, weights if rest[1] else None)
+    elif name in ("set_items", "set_users"):
+        numbers, level = arguments
+        ids = [item(number) if name == "set_items" else user(number) for number in numbers]
+        vectors = np.full((len(ids), engine.settings["dim"]), level / 8.0)
+        getattr(engine, name)(ids, vectors, [0.5] * len(ids) if level > 0 else None)
+    elif name == "set_item_features":
+        features = len(engine.settings["item_features"])
+        if features and known(arguments[0]):
+            ids = known(arguments[0])
+            engine.set_item_features(ids, np.full((len(ids), features), float(arguments[1])))
+    elif name == "remove_items":
+        engine.remove_items(known(arguments[0]))
+    elif name == "remove_users":
+        engine.remove_users([user(number) for number in set(arguments[0]) if user(number) in engine.users])
+    elif name == "set_filter":
+        engine.set_filter(arguments[0], known(arguments[1]))
+    elif name == "update_filter":
+        if arguments[0] in engine.filters:
+            engine.update_filter(
+                arguments[0], add=known(arguments[1]), remove=[item(number) for number in arguments[2]]
+            )
+    elif name == "remove_filter":
+        if arguments[0] in engine.filters:
+            engine.remove_filter(arguments[0])
+    elif name == "set_groups":
+        ids = known(arguments[0])
+        engine.set_groups(ids, [f"g{arguments[1]}"] * len(ids))
+    elif name == "checkpoint":
+        if engine.stats()["durability"] is None:
+            engine.save(scratch / "checkpoint")  # forgets removed items at the same place
+        else:
+            engine.checkpoint()
+    elif name == "global_bias":
+        engine._core.global_bias = arguments[0]
+    else:
+        engine.learning_rate = arguments[0]
+
+
+def plain(settings: dict[str, Any], program: list[Operation], strings: bool, scratch: Path) -> Engine:
+    """An engine without a folder that never stopped."""
+    engine = Engine(**settings)
+    for operation in program:
+        run(engine, operation, strings, scratch)
+    return engine
+
+
+def state(engine: Engine, scratch: Path) -> bytes:
+    """Everything there is to know of an engine, bit for bit."""
+    engine.save(scratch / "state")
+    return (scratch / "state").read_bytes()
