@@ -214,7 +214,6 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
              }
              return rows;
            })
-      .def("num_impressions", [](Engine& self) { return self.impressions().size(); })
       .def("feedback_settings", &feedback_settings)
       .def("set_feedback_settings", [](Engine& self, std::size_t capacity, double window, const std::string& correction,
                                        double clip, double position_bias) {

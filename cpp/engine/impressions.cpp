@@ -109,9 +109,4 @@ std::vector<Impression> Impressions::copy() const {
   return {queue_.begin(), queue_.end()};
 }
 
-std::size_t Impressions::size() const {
-  const std::lock_guard lock(mutex_);
-  return queue_.size();
-}
-
 }  // namespace recengine

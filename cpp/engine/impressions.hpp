@@ -60,7 +60,6 @@ class Impressions {
   FeedbackSettings settings() const;
   void set_settings(const FeedbackSettings& settings);
   std::vector<Impression> copy() const;  // oldest first
-  std::size_t size() const;
 
  private:
   mutable std::mutex mutex_;

@@ -106,7 +106,7 @@ void everything_at_once() {
     }
   };
   std::vector<std::thread> threads;
-  for (const std::size_t seed : {0, 11, 23}) threads.emplace_back(explorer, seed);
+  for (const std::size_t seed : {0u, 11u, 23u}) threads.emplace_back(explorer, seed);
   threads.emplace_back(churner);
   std::this_thread::sleep_for(std::chrono::milliseconds(check::kSanitized ? 3000 : 1000));
   stop.store(true);
