@@ -46,6 +46,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
     st.tuples(st.just("learning_rate"), st.sampled_from([0.0, 0.05, 0.2])),
     st.tuples(st.just("global_bias"), st.sampled_from([-1.0, 0.5])),
     st.tuples(st.just("checkpoint")),
+    st.tuples(st.just("save")),  # forgets removed items as well: a record of its own
 )
 
 
@@ -110,6 +111,8 @@ def run(engine: Engine, operation: Operation, strings: bool, scratch: Path) -> N
             engine.save(scratch / "checkpoint")  # forgets removed items at the same place
         else:
             engine.checkpoint()
+    elif name == "save":
+        engine.save(scratch / "saved")
     elif name == "global_bias":
         engine._core.global_bias = arguments[0]
     else:

@@ -57,6 +57,22 @@ def test_recovered_is_bit_identical_to_never_stopped(
                 np.testing.assert_array_equal(one.scores, other.scores)
 
 
+def test_slots_that_a_save_has_freed_have_the_same_new_owners(tmp_path: Path) -> None:
+    program: list[Operation] = [
+        ("set_items", [0, 1, 2, 3], 1),
+        ("remove_items", [1, 2]),
+        ("save",),
+        ("set_items", [7, 8, 9], -3),
+        ("learn_many", [(k % 3, 7 + k % 3, 1.0, 1.0) for k in range(20)], True, False),
+    ]
+    live = Engine.open(tmp_path / "live", checkpoint_bytes=0, **SETTINGS[0])
+    for operation in program:
+        run(live, operation, False, tmp_path)
+    live.close()
+    with Engine.open(tmp_path / "live") as recovered:
+        assert state(recovered, tmp_path) == state(plain(SETTINGS[0], program, False, tmp_path), tmp_path)
+
+
 @given(
     options=st.sampled_from(SETTINGS),
     strings=st.booleans(),

@@ -18,7 +18,6 @@ namespace recengine {
 namespace {
 
 constexpr std::size_t kDigits = 20;
-constexpr std::string_view kTemporary = ".recengine-";  // SnapshotWriter's
 
 }  // namespace
 
@@ -76,9 +75,6 @@ void remove_superseded(const std::filesystem::path& folder, std::uint64_t number
     for (const std::uint64_t old : numbered_files(folder, kind)) {
       if (old < number) std::filesystem::remove(numbered_file(folder, kind, old));
     }
-  }
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with(kTemporary)) std::filesystem::remove(entry.path());
   }
 }
 

@@ -37,8 +37,8 @@ std::filesystem::path numbered_file(const std::filesystem::path& folder, std::st
 inline constexpr std::string_view kSnapshotKind = "snapshot";
 inline constexpr std::string_view kLogKind = "log";
 
-// Deletes snapshots and segments that recovery from snapshot `number` does not need, and what a killed process left of
-// a snapshot it was writing. REQUIRES: the lock is held, the snapshot is on the disk.
+// Deletes snapshots and segments that recovery from snapshot `number` does not need. REQUIRES: the lock is held, the
+// snapshot is on the disk.
 void remove_superseded(const std::filesystem::path& folder, std::uint64_t number);
 
 }  // namespace recengine

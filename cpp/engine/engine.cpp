@@ -47,7 +47,10 @@ Engine::Engine(const Settings& settings)
 }
 
 Engine::~Engine() {
-  if (fork_generation() == generation_) return;
+  if (fork_generation() == generation_) {
+    if (journal_) journal_->stop();  // a checkpoint that is under way needs all of the engine
+    return;
+  }
   // In a forked child there are no threads to end, only what they were waiting for, and that cannot be destroyed: it is
   // left to the end of the process, like the files, which are the parent's.
   static_cast<void>(upkeep_.release());

@@ -23,6 +23,13 @@ void add_position(SnapshotWriter& file, std::uint64_t number, std::uint64_t iden
   add<std::uint64_t>(file, "log", {number, identity});
 }
 
+// What a killed process left of a snapshot that it was writing. Only before there is an engine that may be writing one.
+void remove_temporaries(const std::filesystem::path& folder) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with(".recengine-")) std::filesystem::remove(entry.path());
+  }
+}
+
 // Where recovery has come to: the segment that goes on, and what was cut off.
 struct Recovered {
   std::uint64_t first, next, end, records = 0, cut = 0;
@@ -89,6 +96,7 @@ std::unique_ptr<Engine> Engine::open(const std::string& name, const Settings& se
                                      const DurabilityOptions& options) {
   const std::filesystem::path folder(name);
   auto lock = std::make_unique<FolderLock>(folder);
+  remove_temporaries(folder);
   const std::vector<std::uint64_t> snapshots = numbered_files(folder, kSnapshotKind);
   std::unique_ptr<Engine> engine;
   std::uint64_t number = 1, identity = 0, snapshot_bytes = 0;

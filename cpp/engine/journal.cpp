@@ -29,6 +29,8 @@ void Journal::stop() {
 }
 
 void Journal::close() {
+  static std::mutex closing;  // of any journal: two at once would both end the thread
+  const std::lock_guard turn(closing);
   stop();
   const std::lock_guard one(checkpointing);
   const auto closure = gate.close();

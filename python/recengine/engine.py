@@ -1225,16 +1225,36 @@ class Engine:
 
         Raises ValueError for an engine without a folder, OSError if the snapshot cannot be written: everything is then
         as before.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, Engine.open(folder, dim=16) as engine:
+        ...     engine.learn_one("ann", "tea")
+        ...     engine.checkpoint()
+        ...     Engine.load(folder).recommend("ann").ids.tolist()
+        ['tea']
         """
         self._core.checkpoint()
 
     def sync(self) -> None:
-        """Returns once everything learned so far is on the disk. ValueError for an engine without a folder."""
+        """Returns once everything learned so far is on the disk. ValueError for an engine without a folder.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, Engine.open(folder, dim=16, sync="os") as engine:
+        ...     engine.learn_one("ann", "tea")
+        ...     engine.sync()
+        """
         self._with_folder("sync").sync()
 
     def close(self) -> None:
         """Syncs the log and gives the folder back; changing the engine is a ValueError from now on, queries are
         answered. ValueError for an engine without a folder. ``with Engine.open(...) as engine:`` closes at the end.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     engine = Engine.open(folder, dim=16)
+        ...     engine.close()
+        ...     engine.stats()["durability"]["closed"]
+        True
         """
         self._with_folder("close").close()
 
