@@ -271,3 +271,27 @@ def test_shown_items_are_known_better() -> None:
     assert set(seen) == set(ITEMS)
     engine.remove_users("ann")
     assert engine.stats()["users"] == 0
+
+
+@pytest.mark.parametrize("names", [["ann", "bob"], [1, 2]])
+def test_what_was_shown_to_a_removed_user_is_gone(names: list[Any]) -> None:
+    engine = Engine.from_factors(names, np.ones((2, 4)), ITEMS, np.eye(4, dtype=np.float32), objective="bpr")
+    numbers = engine.impression(engine.recommend(names, k=2, explore=Random(), seed=3)).tolist()
+    visitor = engine.impression(engine.recommend(history=["a"], k=2, explore=Random(), seed=3))
+    engine.remove_users(names[:1])
+    log = engine.impressions()
+    assert [row.number for row in log] == [numbers[1], visitor]
+    with pytest.raises(KeyError, match=f"impression {numbers[0]} is gone: its user was removed"):
+        engine.feedback(numbers[0], "a", 1.0)
+    engine.feedback(numbers[1], log[0].items[0], 1.0)
+    assert engine.impressions()[0].rewards[0] == 1.0
+
+
+def test_feedback_that_cannot_be_learned_is_not_recorded(tmp_path: Path) -> None:
+    with Engine.open(tmp_path / "shop", objective="bpr", dim=4, history=0) as engine:
+        engine.learn_many(["ann"] * 3, ["a", "b", "c"])
+        number, ranking = shown(engine)
+        engine.close()
+        with pytest.raises(ValueError, match="closed"):
+            engine.feedback(number, ranking.ids[0], 1.0)
+        assert np.isnan(engine.impressions()[0].rewards).all()

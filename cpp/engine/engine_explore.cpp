@@ -267,15 +267,16 @@ double Engine::feedback(std::uint64_t number, const Id& item, float reward, doub
     if (reward != 0) size = std::abs(reward);
   }
   const double now = std::isnan(timestamp) ? latest_timestamp() : timestamp;
-  const Impressions::Place place = impressions_.join(number, item, reward, now);
+  const Impressions::Place place = impressions_.find(number, item, now);
   const Decision& decision = *place.decision;
   const double weight = feedback_weight(impressions_.settings(), decision, place.slot);
   const bool teaches = !(ranks && reward == 0) && decision.user.size() > 0;
   if (!learn || !teaches || !has_item(item)) {
     if (!std::isnan(timestamp)) saw_timestamp(timestamp);
-    return weight;
+  } else {
+    learn_one(id_at(decision.user.span(), 0), item, value, static_cast<float>(weight * double{size}), timestamp);
   }
-  learn_one(id_at(decision.user.span(), 0), item, value, static_cast<float>(weight * double{size}), timestamp);
+  impressions_.add_reward(number, place.slot, reward);  // last: what throws has changed nothing
   return weight;
 }
 

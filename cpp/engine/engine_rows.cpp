@@ -152,6 +152,7 @@ void Engine::remove_users(const IdSpan& ids) {
         precisions_.forget(row);
         model_.users.recycle(row);
       }
+      impressions_.forget(ids);
     });
   }
   acknowledge(record);

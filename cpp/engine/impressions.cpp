@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <unordered_set>
 
 #include "storage/message.hpp"
 
@@ -69,14 +70,15 @@ std::uint64_t Impressions::add(std::shared_ptr<const Decision> decision, double 
   return next_++;
 }
 
-Impressions::Place Impressions::join(std::uint64_t number, const Id& item, float reward, double now) {
+Impressions::Place Impressions::find(std::uint64_t number, const Id& item, double now) const {
   const std::lock_guard lock(mutex_);
   const std::uint64_t first = next_ - queue_.size();
   if (number == 0 || number >= next_) throw UnknownId(message("unknown impression ", number));
   if (number < first) {
     throw UnknownId(message("impression ", number, " has expired: the latest ", settings_.capacity, " are kept"));
   }
-  Impression& impression = queue_[number - first];
+  const Impression& impression = queue_[number - first];
+  if (!impression.decision) throw UnknownId(message("impression ", number, " is gone: its user was removed"));
   if (now - impression.time > settings_.window) {
     throw UnknownId(message("impression ", number, " has expired: it was shown ", now - impression.time,
                             " s before, the window is ", settings_.window, " s"));
@@ -84,12 +86,38 @@ Impressions::Place Impressions::join(std::uint64_t number, const Id& item, float
   const Decision& decision = *impression.decision;
   const IdSpan candidates = decision.candidates.span();
   for (std::size_t slot = 0; slot < decision.slate.size() && candidates.kind == item.kind; ++slot) {
-    if (!is_same(candidates, decision.slate[slot], item)) continue;
-    float& sum = impression.rewards[slot];
-    sum = std::isnan(sum) ? reward : sum + reward;
-    return {impression.decision, slot};
+    if (is_same(candidates, decision.slate[slot], item)) return {impression.decision, slot};
   }
   throw UnknownId(message("impression ", number, " did not show item ", describe(item)));
+}
+
+void Impressions::add_reward(std::uint64_t number, std::size_t slot, float reward) {
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t first = next_ - queue_.size();
+  if (number < first || !queue_[number - first].decision) return;
+  float& sum = queue_[number - first].rewards[slot];
+  sum = std::isnan(sum) ? reward : sum + reward;
+}
+
+void Impressions::forget(const IdSpan& users) {
+  std::unordered_set<std::int64_t> numbers;
+  std::unordered_set<std::string_view> texts;
+  for (std::size_t k = 0; k < users.size; ++k) {
+    if (users.kind == IdKind::kString) {
+      texts.insert(users.string_at(k));
+    } else {
+      numbers.insert(users.ints[k]);
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  for (Impression& impression : queue_) {
+    if (!impression.decision || impression.decision->user.size() == 0) continue;
+    const IdSpan user = impression.decision->user.span();
+    if (user.kind != users.kind) continue;
+    if (user.kind == IdKind::kString ? !texts.contains(user.string_at(0)) : !numbers.contains(user.ints[0])) continue;
+    impression.decision.reset();
+    impression.rewards = {};
+  }
 }
 
 FeedbackSettings Impressions::settings() const {
@@ -106,7 +134,11 @@ void Impressions::set_settings(const FeedbackSettings& settings) {
 
 std::vector<Impression> Impressions::copy() const {
   const std::lock_guard lock(mutex_);
-  return {queue_.begin(), queue_.end()};
+  std::vector<Impression> kept;
+  for (const Impression& impression : queue_) {
+    if (impression.decision) kept.push_back(impression);
+  }
+  return kept;
 }
 
 }  // namespace recengine

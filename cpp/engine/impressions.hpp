@@ -40,9 +40,9 @@ double feedback_weight(const FeedbackSettings& settings, const Decision& decisio
 
 struct Impression {
   std::uint64_t number;
-  double time;  // when it was shown
-  std::shared_ptr<const Decision> decision;
-  std::vector<float> rewards;  // of each slot, added up; NaN: none came
+  double time;                               // when it was shown
+  std::shared_ptr<const Decision> decision;  // none: its user was removed
+  std::vector<float> rewards;                // of each slot, added up; NaN: none came
 };
 
 class Impressions {
@@ -53,9 +53,13 @@ class Impressions {
     std::shared_ptr<const Decision> decision;
     std::size_t slot;
   };
-  // Adds the reward where the item was shown. Throws UnknownId, before anything changes, for a number that is not known
-  // (any more), one whose window is over at `now`, or an item that was not shown.
-  Place join(std::uint64_t number, const Id& item, float reward, double now);
+  // Where the item was shown. Throws UnknownId for a number that is not known (any more), one whose window is over at
+  // `now`, or an item that was not shown.
+  Place find(std::uint64_t number, const Id& item, double now) const;
+  // Adds the reward there, unless the impression has gone meanwhile.
+  void add_reward(std::uint64_t number, std::size_t slot, float reward);
+  // Drops what was shown to these users.
+  void forget(const IdSpan& users);
 
   FeedbackSettings settings() const;
   void set_settings(const FeedbackSettings& settings);

@@ -10,7 +10,7 @@ struct AlsSettings {
   float unobserved_weight = 0.1f;
   float l2 = 0.003f;
   float l2_exponent = 1.0f;
-  std::uint32_t steps = 3;  // of conjugate gradients a row and epoch
+  std::uint32_t steps = 2;  // of conjugate gradients a row and epoch
 
   // Throws std::invalid_argument naming the first value that is out of range.
   void validate() const;

@@ -74,7 +74,7 @@ class Ials:
     unobserved_weight: float = 0.1
     l2: float = 0.003
     l2_exponent: float = 1.0
-    steps: int = 3
+    steps: int = 2
 
 
 @dataclass(frozen=True, slots=True)
