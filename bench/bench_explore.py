@@ -8,6 +8,7 @@ MABWiser that know no contexts, and so choose alike for all users, stand beside 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,13 @@ def mabwiser_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
     users = [engine.user_vector(user).astype(np.float64).reshape(1, -1) for (user,) in USERS]
     policy = mab.LearningPolicy
     choices: dict[str, Callable[[int], object]] = {}
+
+    def by_context(model: Any, user: int) -> object:
+        return model.predict(users[user])
+
+    def alike(model: Any, _: int) -> object:
+        return model.predict()
+
     for name, learning in (
         ("LinUCB", policy.LinUCB(alpha=1.0)),
         ("LinTS", policy.LinTS(alpha=1.0)),
@@ -100,11 +108,11 @@ def mabwiser_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
     ):
         model = mab.MAB(list(range(CANDIDATES)), learning)
         model.fit(decisions, rewards, contexts)
-        choices[f"MABWiser {name}"] = lambda user, model=model: model.predict(users[user])  # type: ignore[misc]
+        choices[f"MABWiser {name}"] = partial(by_context, model)
     for name, learning in (("epsilon-greedy", policy.EpsilonGreedy(0.1)), ("softmax", policy.Softmax(0.2))):
         model = mab.MAB(list(range(CANDIDATES)), learning)
         model.fit(decisions, rewards)
-        choices[f"MABWiser {name}, without contexts"] = lambda user, model=model: model.predict()  # type: ignore[misc]
+        choices[f"MABWiser {name}, without contexts"] = partial(alike, model)
     return choices
 
 
@@ -118,6 +126,10 @@ def vw_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
     shared = ["shared |u " + " ".join(f"{d}:{value:.4f}" for d, value in enumerate(row)) for row in vectors]
     random = np.random.default_rng(2)
     choices: dict[str, Callable[[int], object]] = {}
+
+    def predict(model: Any, user: int) -> object:
+        return model.predict([shared[user], *items])
+
     for name, options in (
         ("epsilon-greedy", "--epsilon 0.1"),
         ("softmax", "--softmax --lambda 5"),
@@ -129,7 +141,7 @@ def vw_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
             chosen = int(random.integers(CANDIDATES))
             taught[chosen] = f"0:{-int(random.integers(2))}:0.005 {taught[chosen]}"
             model.learn([shared[user], *taught])
-        choices[f"Vowpal Wabbit {name}"] = lambda user, model=model: model.predict([shared[user], *items])  # type: ignore[misc]
+        choices[f"Vowpal Wabbit {name}"] = partial(predict, model)
     return choices
 
 
@@ -138,8 +150,7 @@ def bench_decisions(benchmark: BenchmarkFixture, report: Report, rounds: int) ->
     engine = made(CANDIDATES)
     ours = {name: POLICIES[name] for name in ("epsilon-greedy", "softmax", "squarecb", "thompson", "ucb")}
     calls: dict[str, Callable[[int], Any]] = {
-        f"recengine {name}": lambda user, explore=policy: engine.recommend(user, k=K, explore=explore)  # type: ignore[misc]
-        for name, (policy, _, _) in ours.items()
+        f"recengine {name}": partial(engine.recommend, k=K, explore=policy) for name, (policy, _, _) in ours.items()
     }
     peers = mabwiser_choices(engine) | vw_choices(engine)
     some = USERS[:20]

@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Round:
             DISK.fault_arm(os.fsencode(self.folder), self.number, ord(self.mode), notes.fileno())
             engine = self.again(lambda: Engine.open(self.folder, sync=self.sync, checkpoint_bytes=0, **SETTINGS))
             for operation in PROGRAM:
-                self.again(lambda operation=operation: run(engine, operation, False, self.scratch), engine)  # type: ignore[misc]
+                self.again(partial(run, engine, operation, False, self.scratch), engine)
                 report("done")
             self.again(engine.close)
             report(f"calls {DISK.fault_calls()}")
