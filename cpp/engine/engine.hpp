@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -285,6 +286,19 @@ class Engine {
                                     const Resolved& resolved, Plan& plan, bool all = false);
   std::vector<Scored<float>> retrieve(const Asker& asker, std::size_t k, const QueryOptions& options,
                                       const Resolved& resolved, RetrievalReport& report);
+  // What `recommend` and `explore` begin with. REQUIRES: a reader's pin.
+  struct Answer {
+    std::vector<Row> session;  // what the asker's refers to
+    Asker asker;
+    std::vector<Scored<float>> best;
+    bool certified = true;
+  };
+  Answer answer_user(const Id& user, std::size_t k, const QueryOptions& options);
+  Answer answer_visitor(const IdSpan& history, std::size_t k, const QueryOptions& options);
+  // Of options.k each; `each(number, user, best)`, if there is one, may take them, on any thread. REQUIRES: the same.
+  std::vector<std::vector<Scored<float>>> answer_many(
+      const IdSpan& users, const QueryOptions& options, bool& certified,
+      const std::function<void(std::size_t, Row, std::vector<Scored<float>>&)>& each = {});
   // The k best of what was retrieved and the ranker's other candidates.
   std::vector<Scored<float>> merge(const Asker& asker, std::span<const Scored<float>> retrieved, std::size_t k,
                                    const QueryOptions& options, const Selection& selection,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <unordered_map>
 
@@ -9,10 +10,7 @@
 #include "engine/query_parts.hpp"
 #include "explore/linear.hpp"
 #include "explore/slate.hpp"
-#include "retrieval/flat.hpp"
-#include "storage/interrupt.hpp"
 #include "storage/message.hpp"
-#include "storage/parallel.hpp"
 
 namespace recengine {
 
@@ -168,35 +166,18 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, co
 Decision Engine::explore(const Id& user, const QueryOptions& options, const ExploreOptions& explore) {
   const std::size_t wanted = num_candidates(options.k, explore);
   const auto pin = domain_.pin_reader();
-  check_kind(model_.users.ids, user.kind, "user");
-  const Resolved resolved = resolve(options);
-  Asker asker{find(model_.users.ids, user), {}, {}};
-  model_.compose(asker.user, latest_timestamp(), asker.query);
-  Plan plan;
-  const Best found = answer(asker, wanted, options, resolved, plan);
-  Decision decision = decide(asker, found, options.k, explore, seed_of(explore));
-  decision.certified = plan.retrieval.search.certified;
-  queries_.fetch_add(1, std::memory_order_relaxed);
+  const Answer found = answer_user(user, wanted, options);
+  Decision decision = decide(found.asker, found.best, options.k, explore, seed_of(explore));
+  decision.certified = found.certified;
   return decision;
 }
 
 Decision Engine::explore_history(const IdSpan& history, const QueryOptions& options, const ExploreOptions& explore) {
   const std::size_t wanted = num_candidates(options.k, explore);
   const auto pin = domain_.pin_reader();
-  check_kind(model_.items.ids, history.kind, "item");
-  Resolved resolved = resolve(options);
-  const std::vector<Row> session = find_known(history);
-  Asker asker{kNoRow, session, {}};
-  model_.compose(kNoRow, session, asker.query);
-  if (options.exclude_seen) {
-    resolved.excluded.insert(resolved.excluded.end(), session.begin(), session.end());
-    sort_unique(resolved.excluded);
-  }
-  Plan plan;
-  const Best found = answer(asker, wanted, options, resolved, plan);
-  Decision decision = decide(asker, found, options.k, explore, seed_of(explore));
-  decision.certified = plan.retrieval.search.certified;
-  queries_.fetch_add(1, std::memory_order_relaxed);
+  const Answer found = answer_visitor(history, wanted, options);
+  Decision decision = decide(found.asker, found.best, options.k, explore, seed_of(explore));
+  decision.certified = found.certified;
   return decision;
 }
 
@@ -205,33 +186,14 @@ std::vector<Decision> Engine::explore_many(const IdSpan& users, const QueryOptio
   QueryOptions wanted = options;
   wanted.k = num_candidates(options.k, explore);
   const auto pin = domain_.pin_reader();
-  check_kind(model_.users.ids, users.kind, "user");
-  const Resolved resolved = resolve(options);
-  std::vector<Row> rows(users.size);
-  model_.users.ids.find_many(users, 0, users.size, rows.data());
   const std::uint64_t seed = seed_of(explore);
-
-  std::vector<Best> found(rows.size());
-  std::vector<Decision> decisions(rows.size());
-  const std::size_t tiles = (rows.size() + kBatch - 1) / kBatch;
-  std::atomic<std::size_t> next{0};
-  std::atomic<bool> stop{false}, certified{true};
-  run_parallel(std::clamp<std::size_t>(tiles, 1, threads()), stop, [&](std::size_t) {
-    for (std::size_t tile;
-         !stop.load(std::memory_order_relaxed) && (tile = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
-      const std::size_t first = tile * kBatch, count = std::min(kBatch, rows.size() - first);
-      recommend_tile(std::span(rows).subspan(first, count), wanted, resolved, found, first, certified);
-      for (std::size_t u = first; u < first + count; ++u) {
-        const Asker asker{rows[u], {}, {}};
-        decisions[u] = decide(asker, found[u], options.k, explore, Random(seed, u).next() >> 1);
-        found[u] = {};
-        check_interrupt();
-      }
-    }
+  std::vector<Decision> decisions(users.size);
+  bool certified = true;
+  answer_many(users, wanted, certified, [&](std::size_t u, Row user, Best& best) {
+    decisions[u] = decide({user, {}, {}}, best, options.k, explore, Random(seed, u).next() >> 1);
+    best = {};
   });
-  if (stop.load(std::memory_order_relaxed)) throw Interrupted();
-  for (Decision& decision : decisions) decision.certified = certified.load(std::memory_order_relaxed);
-  queries_.fetch_add(rows.size(), std::memory_order_relaxed);
+  for (Decision& decision : decisions) decision.certified = certified;
   return decisions;
 }
 

@@ -147,18 +147,55 @@ float Engine::score_of(const QueryVector& query, Row item) const {
   return dot + load_relaxed(&model_.items.bias[item]) + query.offset(item);
 }
 
+Engine::Answer Engine::answer_user(const Id& user, std::size_t k, const QueryOptions& options) {
+  check_kind(model_.users.ids, user.kind, "user");
+  const Resolved resolved = resolve(options);
+  Answer found;
+  found.asker.user = find(model_.users.ids, user);
+  model_.compose(found.asker.user, latest_timestamp(), found.asker.query);
+  Plan plan;
+  found.best = answer(found.asker, k, options, resolved, plan);
+  found.certified = plan.retrieval.search.certified;
+  queries_.fetch_add(1, std::memory_order_relaxed);
+  return found;
+}
+
+Engine::Answer Engine::answer_visitor(const IdSpan& history, std::size_t k, const QueryOptions& options) {
+  check_kind(model_.items.ids, history.kind, "item");
+  Resolved resolved = resolve(options);
+  Answer found;
+  found.session = find_known(history);
+  found.asker.session = found.session;
+  model_.compose(kNoRow, found.session, found.asker.query);
+  // A session's items are what the visitor has seen.
+  if (options.exclude_seen) {
+    resolved.excluded.insert(resolved.excluded.end(), found.session.begin(), found.session.end());
+    sort_unique(resolved.excluded);
+  }
+  Plan plan;
+  found.best = answer(found.asker, k, options, resolved, plan);
+  found.certified = plan.retrieval.search.certified;
+  queries_.fetch_add(1, std::memory_order_relaxed);
+  return found;
+}
+
 Rankings Engine::recommend(const Id& user, const QueryOptions& options) {
   const Timed timed(query_latency_);
   const auto pin = domain_.pin_reader();
-  check_kind(model_.users.ids, user.kind, "user");
-  const Resolved resolved = resolve(options);
-  Asker asker{find(model_.users.ids, user), {}, {}};
-  model_.compose(asker.user, latest_timestamp(), asker.query);
+  const Answer found = answer_user(user, options.k, options);
   Rankings rankings;
-  Plan plan;
-  append(rankings, answer(asker, options.k, options, resolved, plan));
-  rankings.certified = plan.retrieval.search.certified;
-  queries_.fetch_add(1, std::memory_order_relaxed);
+  append(rankings, found.best);
+  rankings.certified = found.certified;
+  return rankings;
+}
+
+Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& options) {
+  const Timed timed(query_latency_);
+  const auto pin = domain_.pin_reader();
+  const Answer found = answer_visitor(history, options.k, options);
+  Rankings rankings;
+  append(rankings, found.best);
+  rankings.certified = found.certified;
   return rankings;
 }
 
@@ -181,27 +218,6 @@ Plan Engine::plan(const Id& user, const QueryOptions& options) {
   }
   plan.retrieve_us = answer_us - plan.rank_us;
   return plan;
-}
-
-Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& options) {
-  const Timed timed(query_latency_);
-  const auto pin = domain_.pin_reader();
-  check_kind(model_.items.ids, history.kind, "item");
-  Resolved resolved = resolve(options);
-  const std::vector<Row> session = find_known(history);
-  Asker asker{kNoRow, session, {}};
-  model_.compose(kNoRow, session, asker.query);
-  // A session's items are what the visitor has seen.
-  if (options.exclude_seen) {
-    resolved.excluded.insert(resolved.excluded.end(), session.begin(), session.end());
-    sort_unique(resolved.excluded);
-  }
-  Rankings rankings;
-  Plan plan;
-  append(rankings, answer(asker, options.k, options, resolved, plan));
-  rankings.certified = plan.retrieval.search.certified;
-  queries_.fetch_add(1, std::memory_order_relaxed);
-  return rankings;
 }
 
 // Users [first, first + users.size()) of a batch, at most kBatch of them.
@@ -248,8 +264,8 @@ void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& opti
   }
 }
 
-Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options) {
-  const auto pin = domain_.pin_reader();
+std::vector<Best> Engine::answer_many(const IdSpan& users, const QueryOptions& options, bool& certified,
+                                      const std::function<void(std::size_t, Row, Best&)>& each) {
   check_kind(model_.users.ids, users.kind, "user");
   const Resolved resolved = resolve(options);
   std::vector<Row> rows(users.size);
@@ -258,22 +274,31 @@ Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options
   std::vector<Best> results(rows.size());
   const std::size_t tiles = (rows.size() + kBatch - 1) / kBatch;
   std::atomic<std::size_t> next{0};
-  std::atomic<bool> stop{false}, certified{true};
+  std::atomic<bool> stop{false}, all_certified{true};
   run_parallel(std::clamp<std::size_t>(tiles, 1, threads()), stop, [&](std::size_t) {
     for (std::size_t tile;
          !stop.load(std::memory_order_relaxed) && (tile = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
-      const std::size_t first = tile * kBatch;
-      recommend_tile(std::span(rows).subspan(first, std::min(kBatch, rows.size() - first)), options, resolved, results,
-                     first, certified);
+      const std::size_t first = tile * kBatch, count = std::min(kBatch, rows.size() - first);
+      recommend_tile(std::span(rows).subspan(first, count), options, resolved, results, first, all_certified);
       check_interrupt();
+      for (std::size_t u = first; each && u < first + count; ++u) {
+        each(u, rows[u], results[u]);
+        check_interrupt();
+      }
     }
   });
   if (stop.load(std::memory_order_relaxed)) throw Interrupted();
+  certified = all_certified.load(std::memory_order_relaxed);
+  queries_.fetch_add(rows.size(), std::memory_order_relaxed);
+  return results;
+}
+
+Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options) {
+  const auto pin = domain_.pin_reader();
   Rankings rankings;
+  const std::vector<Best> results = answer_many(users, options, rankings.certified);
   rankings.ids.kind = model_.items.ids.kind();  // also of no rankings
   for (const Best& best : results) append(rankings, best);
-  rankings.certified = certified.load(std::memory_order_relaxed);
-  queries_.fetch_add(rows.size(), std::memory_order_relaxed);
   return rankings;
 }
 
