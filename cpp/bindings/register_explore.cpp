@@ -160,7 +160,11 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
       .def_property_readonly("policy", [](const Decision& decision) { return name_of(decision.policy.kind); })
       .def_property_readonly("parameter", [](const Decision& decision) { return decision.policy.parameter; })
       .def_property_readonly("diversity", [](const Decision& decision) { return name_of(decision.diversity.kind); })
-      .def_readonly("seed", &Decision::seed);
+      .def_readonly("seed", &Decision::seed)
+      .def_property_readonly("context", [](const Decision& decision) { return to_array<float>(decision.context); })
+      .def_property_readonly("history", [](const Decision& decision) { return from_ids(decision.history); })
+      .def_property_readonly("removed",
+                             [](const Decision& decision) { return to_array<std::int64_t>(decision.removed); });
 
   engine
       .def("explore",
@@ -217,7 +221,8 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
       .def("feedback_settings", &feedback_settings)
       .def("set_feedback_settings", [](Engine& self, std::size_t capacity, double window, const std::string& correction,
                                        double clip, double position_bias) {
-        self.impressions().set_settings({capacity, window, parse_correction(correction), clip, position_bias});
+        const FeedbackSettings values{capacity, window, parse_correction(correction), clip, position_bias};
+        released([&] { self.set_feedback_settings(values); });
       });
 }
 
