@@ -6,6 +6,7 @@ import doctest
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 
 import recengine
@@ -16,9 +17,11 @@ MODULES = ["recengine"] + [
     if not module.name.endswith(("__main__", "._core"))
 ]
 
+NAMES = {"Engine": recengine.Engine, "np": np}  # which the files of parts of Engine need not import for themselves
+
 
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests(name: str) -> None:
     module = importlib.import_module(name)
-    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    result = doctest.testmod(module, extraglobs=NAMES, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert result.failed == 0

@@ -35,7 +35,9 @@ def public_objects() -> dict[str, Any]:
             continue
         found[name] = value = getattr(recengine, name)
         if inspect.isclass(value):
-            found |= {f"{name}.{key}": member for key, member in vars(value).items() if not key.startswith("_")}
+            for part in inspect.getmro(value):
+                if part.__module__.startswith("recengine"):
+                    found |= {f"{name}.{key}": member for key, member in vars(part).items() if not key.startswith("_")}
     return {name: value for name, value in found.items() if not inspect.ismemberdescriptor(value)}
 
 
