@@ -32,6 +32,7 @@
 #include "engine/journal.hpp"
 #include "engine/latency.hpp"
 #include "engine/upkeep.hpp"
+#include "explore/linear.hpp"
 #include "explore/precisions.hpp"
 #include "learner/learner.hpp"
 #include "learner/model.hpp"
@@ -164,6 +165,12 @@ class Engine {
   Decision explore_history(const IdSpan& history, const QueryOptions& options, const ExploreOptions& explore);
   // Each user's seed is drawn from that of the call.
   std::vector<Decision> explore_many(const IdSpan& users, const QueryOptions& options, const ExploreOptions& explore);
+  // How probable the policy, by what the engine knows now, makes each candidate for each slot of the slate, given the
+  // slots before: slate.size() x candidates.size(). user: one id, or none. For policies of the linear model; Thompson's
+  // are estimates from its samples. Throws UnknownId for an unknown candidate.
+  std::vector<double> slot_propensities(const IdSpan& user, const IdSpan& candidates, std::span<const float> scores,
+                                        std::span<const std::uint32_t> slate, const ExploreOptions& explore,
+                                        std::uint64_t seed);
   // The decision was shown. The number that feedback to it names.
   std::uint64_t impression(std::shared_ptr<const Decision> decision, double timestamp);
   // A reward for an item that was shown, learned from if `learn`. Returns its weight. Throws UnknownId where it joins
@@ -321,6 +328,8 @@ class Engine {
   AlignedFloats rows_of(std::span<const Row> items) const;
   Decision decide(const Asker& asker, const std::vector<Scored<float>>& found, std::size_t k,
                   std::span<const float> context, const ExploreOptions& explore, std::uint64_t seed);
+  Uncertainty uncertainty_of(Row user, const Policy& policy) const;
+  std::vector<float> bias_deviations(std::span<const Row> items) const;
   void observe(const Decision& decision);
   std::shared_ptr<const Decision> without_removed(std::shared_ptr<const Decision> decision) const;
   // A reward that joins an impression.

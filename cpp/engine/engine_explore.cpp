@@ -9,7 +9,6 @@
 
 #include "engine/engine.hpp"
 #include "engine/query_parts.hpp"
-#include "explore/linear.hpp"
 #include "explore/slate.hpp"
 #include "storage/message.hpp"
 
@@ -79,6 +78,37 @@ AlignedFloats Engine::rows_of(std::span<const Row> items) const {
   return rows;
 }
 
+Uncertainty Engine::uncertainty_of(Row user, const Policy& policy) const {
+  Uncertainty uncertainty;
+  if (policy.precision == PrecisionKind::kShared) {
+    uncertainty.factor = precisions_.shared_factor();
+  } else {
+    uncertainty.deviations.resize(model_.items.stride());
+    precisions_.load_deviations(user, uncertainty.deviations.data());
+  }
+  return uncertainty;
+}
+
+std::vector<float> Engine::bias_deviations(std::span<const Row> items) const {
+  std::vector<float> deviations;
+  deviations.reserve(items.size());
+  for (const Row item : items) deviations.push_back(precisions_.bias_deviation(item));
+  return deviations;
+}
+
+std::vector<double> Engine::slot_propensities(const IdSpan& user, const IdSpan& candidates,
+                                              std::span<const float> scores, std::span<const std::uint32_t> slate,
+                                              const ExploreOptions& explore, std::uint64_t seed) {
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.users.ids, user.kind, "user");
+  const std::vector<Row> items = find_all(model_.items.ids, candidates, "item");
+  const Row row = user.size == 0 ? kNoRow : find(model_.users.ids, id_at(user, 0));
+  const AlignedFloats rows = rows_of(items);
+  const std::vector<float> deviations = bias_deviations(items);
+  const LinearCandidates linear{{scores, {}, 0}, rows.data(), model_.items.stride(), deviations};
+  return linear_slot_propensities(explore.policy, linear, uncertainty_of(row, explore.policy), slate, seed);
+}
+
 Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, std::span<const float> context,
                         const ExploreOptions& explore, std::uint64_t seed) {
   const Policy& policy = explore.policy;
@@ -137,16 +167,9 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, st
       decision.log_propensities = std::move(drawn.log_propensities);
     }
   } else {
-    Uncertainty uncertainty;
-    if (policy.precision == PrecisionKind::kShared) {
-      uncertainty.factor = precisions_.shared_factor();
-    } else {
-      uncertainty.deviations.resize(stride);
-      precisions_.load_deviations(asker.user, uncertainty.deviations.data());
-    }
-    std::vector<float> bias_deviations;
-    for (const Row item : items) bias_deviations.push_back(precisions_.bias_deviation(item));
-    const LinearCandidates linear{candidates, rows.data(), stride, bias_deviations};
+    const Uncertainty uncertainty = uncertainty_of(asker.user, policy);
+    const std::vector<float> deviations = bias_deviations(items);
+    const LinearCandidates linear{candidates, rows.data(), stride, deviations};
     if (policy.kind == PolicyKind::kThompson && !diversity.reorders()) {
       slate = thompson_slate(policy, linear, uncertainty, k, seed);
       if (policy.samples > 0) {
