@@ -122,9 +122,8 @@ py::array_t<double> slots_by_candidates(const std::vector<double>& shares, std::
 py::array_t<double> closed_slots(const ExploreOptions& options, const Floats& scores, const Integers& slate) {
   const std::span<const float> values = checked_scores(options, scores);
   const std::vector<std::uint32_t> places = checked_slate(slate, values.size());
-  const std::vector<double> shares = released([&] {
-    return slot_propensities(options.policy, {values, {}, 0}, places);
-  });
+  const std::vector<double> shares =
+      released([&] { return slot_propensities(options.policy, {values, {}, 0}, places); });
   return slots_by_candidates(shares, places.size(), values.size());
 }
 
@@ -229,7 +228,8 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
       .def("slot_propensities",
            [](Engine& self, py::handle user, py::handle candidates, const Floats& scores, const Integers& slate,
               const ExploreOptions& explore, std::uint64_t seed) {
-             if (explore.policy.is_closed()) throw py::value_error("slot_propensities is for Thompson sampling and UCB");
+             if (explore.policy.is_closed())
+               throw py::value_error("slot_propensities is for Thompson sampling and UCB");
              if (explore.policy.kind == PolicyKind::kThompson && explore.policy.samples == 0) {
                throw py::value_error("ThompsonSampling needs samples to estimate propensities from");
              }
