@@ -327,7 +327,7 @@ def test_compare_refuses_what_it_cannot_judge() -> None:
     for policy in (UCB(), ThompsonSampling(samples=5)):
         with pytest.raises(ValueError, match=rf"'a': {type(policy).__name__} .*give \({type(policy).__name__}.*engine"):
             ope.compare(log, {"a": policy})
-    with pytest.raises(ValueError, match="'a': ThompsonSampling has no .*samples=n"):
+    with pytest.raises(ValueError, match=r"'a': ThompsonSampling has no .*samples=n"):
         ope.compare(log, {"a": (ThompsonSampling(), engine)})
     with pytest.raises(TypeError, match="policy"):
         ope.compare(log, {"a": "greedy"})  # type: ignore[dict-item]

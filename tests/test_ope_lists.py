@@ -281,7 +281,7 @@ def test_visitors_are_ranked_again_by_their_session_and_context() -> None:
     for context in ({"price": 2.0}, None):
         for whose in ({"user": "ann"}, {"history": ["b", "c"]}):
             ranking = engine.recommend(**whose, k=2, explore=Random(), context=context, seed=1)
-            engine.impression(ranking)
+            engine.feedback(engine.impression(ranking), str(ranking.ids[1]), 1.0, learn=False)
     log = engine.impressions()
     assert [row.context.tolist() for row in log] == [[2.0], [2.0], [], []]
     assert [row.history.tolist() for row in log] == [[], ["b", "c"], [], ["b", "c"]]
