@@ -185,7 +185,7 @@ def test_events_of_two_kinds_of_ids_are_refused(tmp_path: Path) -> None:
     header = struct.pack("<IQ", len(payload), 2)
     record = struct.pack("<I", crc32c(header + payload, crc32c(struct.pack("<QQ", identity, first)))) + header + payload
     only(tmp_path / "int", "log-*").write_bytes(log + record + bytes(-len(record) % 8))
-    with pytest.raises(FormatError, match="record 2: .*all ids so far|record 2: .*ids of this engine"):
+    with pytest.raises(FormatError, match=r"record 2: .*all ids so far|record 2: .*ids of this engine"):
         Engine.open(tmp_path / "int")
 
 
