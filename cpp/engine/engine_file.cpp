@@ -51,6 +51,8 @@ void Engine::write_state(SnapshotWriter& file) {
   save_ranker(file, settings_, ranker_, items);
   save_filters(file, filters_, items);
   save_sources(file, sources_);
+  save_impressions(file, impressions_, decisions_.load(std::memory_order_relaxed));
+  save_precisions(file, precisions_, users, items, settings_.dim);
 }
 
 std::unique_ptr<Engine> Engine::load(const std::string& path) {
@@ -90,6 +92,8 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   load_ranker(file, engine->ranker_, items, model.items);
   load_filters(file, engine->filters_, items, model.items);
   load_sources(file, engine->sources_);
+  load_impressions(file, engine->impressions_, engine->decisions_, model.users.ids, model.items.ids);
+  load_precisions(file, engine->precisions_, users, items, engine->settings_.dim);
 
   const auto globals = read<float>(file, "globals", 2);
   require(std::isfinite(globals[0]) && std::isfinite(globals[1]) && globals[1] >= 0, "a global value is out of range");
