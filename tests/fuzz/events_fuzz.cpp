@@ -46,7 +46,8 @@ void check(Engine& engine) {
 }
 
 void learn_batch(Engine& engine, Input& input) {
-  const auto size = static_cast<std::size_t>(input.get<std::uint8_t>() % 40), flags = std::size_t{input.get<std::uint8_t>()};
+  const auto size = static_cast<std::size_t>(input.get<std::uint8_t>() % 40),
+             flags = std::size_t{input.get<std::uint8_t>()};
   Columns columns;
   std::string held;
   for (std::size_t k = 0; k < size; ++k) {

@@ -72,7 +72,8 @@ void come_and_go(Input& input, Make make) {
 std::vector<std::string> seeds() {
   std::string many;
   for (int k = 0; k < 300; ++k) many += {2, static_cast<char>(k), static_cast<char>(k / 256)};
-  return {std::string("\0\2ab\0\2", 6), "\1\2\3key\2\3kez\1\3key\4\3key", "\2h\xC3\xA9llo \xF0\x9F\x98\x80", '\0' + many, '\1' + many};
+  return {std::string("\0\2ab\0\2", 6), "\1\2\3key\2\3kez\1\3key\4\3key", "\2h\xC3\xA9llo \xF0\x9F\x98\x80",
+          '\0' + many, '\1' + many};
 }
 
 }  // namespace recengine::fuzz
@@ -88,7 +89,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       return wide < 250 ? std::int64_t{wide} : from.get<std::int64_t>();
     });
   } else if (kind % 3 == 1) {
-    fuzz::come_and_go<std::string>(input, [](fuzz::Input& from) { return from.get_text(from.get<std::uint8_t>() % 24); });
+    fuzz::come_and_go<std::string>(input,
+                                   [](fuzz::Input& from) { return from.get_text(from.get<std::uint8_t>() % 24); });
   } else {
     fuzz::check_text(input.get_text(input.left()));
   }

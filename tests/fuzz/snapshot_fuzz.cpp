@@ -1,5 +1,5 @@
-// Engine files. Most inputs give sections only, and the file around them, header, table and checksums, is made right, so
-// that what is behind it is met. Whatever is loaded must answer, learn and be finite.
+// Engine files. Most inputs give sections only, and the file around them, header, table and checksums, is made right,
+// so that what is behind it is met. Whatever is loaded must answer, learn and be finite.
 #include <unistd.h>
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// A target without libFuzzer: its seeds, and what random changes make of them, for RECENGINE_FUZZ_SECONDS (2). Blind to
+// A target without libFuzzer: its seeds, and what random changes make of them, for RECENGINE_FUZZ_SECONDS (1). Blind to
 // coverage, and the same inputs each time: it finds what is easy to find with any compiler and sanitizer.
 #include <chrono>
 #include <cstdio>
@@ -41,7 +41,7 @@ void change(std::string& bytes, Random& random) {
 
 int main() {
   const char* const wanted = std::getenv("RECENGINE_FUZZ_SECONDS");
-  const std::chrono::duration<double> most(wanted == nullptr ? 2.0 : std::atof(wanted));
+  const std::chrono::duration<double> most(wanted == nullptr ? 1.0 : std::atof(wanted));
   const auto run = [](const std::string& bytes) {
     LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
   };
