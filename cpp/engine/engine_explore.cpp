@@ -165,7 +165,7 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, co
 
 Decision Engine::explore(const Id& user, const QueryOptions& options, const ExploreOptions& explore) {
   const std::size_t wanted = num_candidates(options.k, explore);
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Answer found = answer_user(user, wanted, options);
   Decision decision = decide(found.asker, found.best, options.k, explore, seed_of(explore));
   decision.certified = found.certified;
@@ -174,7 +174,7 @@ Decision Engine::explore(const Id& user, const QueryOptions& options, const Expl
 
 Decision Engine::explore_history(const IdSpan& history, const QueryOptions& options, const ExploreOptions& explore) {
   const std::size_t wanted = num_candidates(options.k, explore);
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Answer found = answer_visitor(history, wanted, options);
   Decision decision = decide(found.asker, found.best, options.k, explore, seed_of(explore));
   decision.certified = found.certified;
@@ -185,7 +185,7 @@ std::vector<Decision> Engine::explore_many(const IdSpan& users, const QueryOptio
                                            const ExploreOptions& explore) {
   QueryOptions wanted = options;
   wanted.k = num_candidates(options.k, explore);
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const std::uint64_t seed = seed_of(explore);
   std::vector<Decision> decisions(users.size);
   bool certified = true;
