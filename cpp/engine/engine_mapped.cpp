@@ -51,8 +51,8 @@ std::unique_ptr<Engine> Engine::of_mapping(const std::string& path, std::unique_
     throw FormatError(message("cannot map ", mapped.path().string(), ": it is of format version ", mapped.version(),
                               ", which can only be loaded; save it again"));
   }
-  const auto named = [&mapped](const Damage& damage) {
-    return FormatError(message(mapped.path().string(), ": damaged engine file: ", damage.what()));
+  const auto named = [name = mapped.path().string()](const Damage& damage) {
+    return FormatError(message(name, ": damaged engine file: ", damage.what()));
   };
   try {
     std::unique_ptr<Engine> engine(new Engine(load_settings(mapped)));

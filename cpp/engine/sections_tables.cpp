@@ -192,8 +192,10 @@ std::vector<Row> load_table(const SnapshotReader& file, const std::string& name,
       require(false, error.what());
     }
     const bool fresh = with_key(id_at(ids, k), [&](auto key) { return table.restore_id(key, slot); });
-    require(fresh, name, " has id ", describe(id_at(ids, k)), " twice");
-    require(!index || find(*index, id_at(ids, k)) == slot, name, ".index does not have id ", describe(id_at(ids, k)));
+    if (!fresh) require(false, name, " has id ", describe(id_at(ids, k)), " twice");
+    if (index && find(*index, id_at(ids, k)) != slot) {
+      require(false, name, ".index does not have id ", describe(id_at(ids, k)));
+    }
     store_relaxed(&table.bias[slot], scalar(k, 0));
     store_relaxed(&table.accumulators[slot].row, scalar(k, 1));
     store_relaxed(&table.accumulators[slot].bias, scalar(k, 2));
