@@ -123,8 +123,9 @@ class SnapshotWriter {
   std::filesystem::path temporary_;
   int file_ = -1;
   bool open_section_ = false;
-  std::uint64_t position_ = 0;     // the end of the file, what is buffered included
-  std::vector<std::byte> buffer_;  // the last bytes before position_, not yet given to the system
+  std::uint64_t position_ = 0;                         // the end of the file, what is buffered included
+  std::uint64_t written_ = kStart, started_ = kStart;  // given to the system; and on its way to the disk
+  std::vector<std::byte> buffer_;                      // the last bytes before position_, not yet given to the system
   std::vector<Section> sections_;
   bool in_memory_ = false;
   // In memory: the bytes from kStart to position_, in blocks of which all are full but the last, and those behind it.
