@@ -54,6 +54,8 @@ Engine::SavedIds Engine::write_state(SnapshotWriter& file) {
   save_ranker(file, settings_, ranker_, items);
   save_filters(file, filters_, items);
   save_sources(file, sources_);
+  save_impressions(file, impressions_, decisions_.load(std::memory_order_relaxed));
+  save_precisions(file, precisions_, users, items, settings_.dim);
   return ids;
 }
 
@@ -99,6 +101,8 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   load_ranker(file, engine->ranker_, items, model.items);
   load_filters(file, engine->filters_, items, model.items);
   load_sources(file, engine->sources_);
+  load_impressions(file, engine->impressions_, engine->decisions_, model.users.ids, model.items.ids);
+  load_precisions(file, engine->precisions_, users, items, engine->settings_.dim);
   engine->require_blank();
   engine->load_numbers(file);
   return engine;
@@ -108,13 +112,14 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
 void Engine::require_blank() const {
   for (Row user = 0; user < model_.users.count(); ++user) {
     if (model_.users.is_live(user)) continue;
-    bool is_blank = model_.user_state.seen(user).size() == 0 && model_.user_state.last_visit(user) == 0;
+    bool is_blank = model_.user_state.seen(user).size() == 0 && model_.user_state.last_visit(user) == 0 &&
+                    precisions_.sums(user).empty();
     model_.user_state.for_each_entry(user, [&is_blank](std::uint64_t, float) { is_blank = false; });
     require(is_blank, "users holds something in free slot ", user);
   }
   for (Row item = 0; item < model_.items.count(); ++item) {
     if (model_.items.is_live(item)) continue;
-    bool is_blank = std::isinf(model_.popularity.level(item));
+    bool is_blank = std::isinf(model_.popularity.level(item)) && precisions_.shown(item) == 0;
     if (model_.cooccurrence.on()) {
       const Cooccurrence::Stored list = model_.cooccurrence.stored(item);
       is_blank = is_blank && list.entries.empty() && list.window == 0 && std::isinf(list.level);

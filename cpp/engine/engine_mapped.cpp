@@ -88,7 +88,13 @@ void Engine::adopt(std::unique_ptr<SnapshotReader> file) {
   adopt_table(mapped, "items", counters.item_kind, model_.items);
   load_context(mapped, model_.context);
   load_ranker_weights(mapped, ranker_, model_.items);
-  load_filters(mapped, filters_, all_slots(model_.items), model_.items);
+  const std::vector<Row> items = all_slots(model_.items);
+  load_filters(mapped, filters_, items, model_.items);
+  // What exploration knows, but no impressions: no feedback can come to them.
+  load_precisions(mapped, precisions_, all_slots(model_.users), items, settings_.dim);
+  if (mapped.has("feedback.ints")) {
+    decisions_.store(read<std::uint64_t>(mapped, "feedback.ints", 4)[3], std::memory_order_relaxed);
+  }
   load_sources(mapped, sources_);
   load_numbers(mapped);
 }

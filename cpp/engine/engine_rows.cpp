@@ -173,6 +173,7 @@ void Engine::remove_items(const IdSpan& ids) {
         const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.items.erase(key); });
         if (row != kNoRow) removed_items_.push_back(row);
       }
+      impressions_.forget_items(ids);
       if (model_.fold_in) model_.fold_in->invalidate();
       // Only now: an item that has left its filters and is still live would match what shuts them out.
       filters_.finish_removal(std::move(change), rows);
@@ -191,6 +192,7 @@ void Engine::sweep_removed() {
   ranker_.popular.erase_if(gone);
   if (!removed_items_.empty()) model_.cooccurrence.erase_if(model_.items.count(), gone);
   retriever_.forget(removed_items_);
+  impressions_.sweep();
   for (const Row row : removed_items_) model_.items.recycle(row);
   removed_items_.clear();
 }

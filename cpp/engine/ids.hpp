@@ -40,7 +40,9 @@ struct IdArray {
 
   std::size_t size() const { return kind == IdKind::kString ? offsets.size() - 1 : ints.size(); }
   void append(const IdMap& map, Row row);
-  void append_blank();  // of a row without an id: 0, or nothing
+  void append(const Id& id);
+  void append(const IdSpan& ids);  // of the kind that there is, if there are some
+  void append_blank();             // of a row without an id: 0, or nothing
   IdSpan span() const;
 };
 
