@@ -1,4 +1,4 @@
-"""What durability costs: learning with a log against learning without, in turns; recovery; checkpoints beside queries.
+"""What durability costs: learning with a log against without, in turns; recovery; checkpoints beside queries; opening.
 
 Nothing absolute is asserted: ratios and figures are printed (`pytest bench/bench_durability.py -s`). The folder lies
 where `--basetemp` says, or where the system keeps temporary files.
@@ -124,3 +124,30 @@ def bench_checkpoint_of_a_million_items(tmp_path: Path) -> None:
             f" query p90 {p90[1] / p90[0]:.2f} times ({p90[0] * 1e6:.0f} and {p90[1] * 1e6:.0f} us)"
         )
         assert p90[0] > 0
+
+
+def bench_opening_a_million_items(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    engine = Engine(dim=64, objective="bpr", history=8)
+    for first in range(0, ITEMS, 100_000):
+        count = min(100_000, ITEMS - first)
+        engine.set_items(range(first, first + count), random.standard_normal((count, 64), dtype=np.float32))
+    engine.learn_many(
+        random.integers(0, 200_000, EVENTS), random.integers(0, ITEMS, EVENTS), timestamps=np.arange(EVENTS)
+    )
+    engine.save(tmp_path / "engine")  # and in the cache
+    del engine
+    opened, answered = [], []
+    for _ in range(TURNS):
+        start = time.perf_counter()
+        mapped = Engine.load(tmp_path / "engine", mmap=True)
+        opened.append(time.perf_counter() - start)
+        answered.append(seconds(partial(mapped.recommend, 5)))
+    verified = seconds(lambda: Engine.load(tmp_path / "engine", mmap=True, verify=True))
+    copied = seconds(lambda: Engine.load(tmp_path / "engine"))
+    size = (tmp_path / "engine").stat().st_size / 1e6
+    print(
+        f"\n{ITEMS} items, {size:.0f} MB: mapped in {statistics.median(opened) * 1e3:.1f} ms, the first answer"
+        f" {statistics.median(answered) * 1e3:.0f} ms later; verified first {verified:.2f} s; read {copied:.2f} s"
+    )
+    assert max(opened) < copied

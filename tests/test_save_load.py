@@ -280,7 +280,7 @@ def parts_of(file: bytes) -> dict[str, Part]:
 _known_crcs: dict[bytes, int] = {}
 
 
-def file_of(parts: dict[str, Part]) -> bytes:
+def file_of(parts: dict[str, Part], version: int = 2) -> bytes:
     """A file of these sections with all checksums right."""
     body, table = bytearray(64), b""
     for name, part in parts.items():
@@ -290,7 +290,9 @@ def file_of(parts: dict[str, Part]) -> bytes:
             crc = _known_crcs[data] = crc32c(data)
         table += struct.pack("<16sIIQQ", name.encode(), part.kind, crc, len(body), len(data))
         body += data + bytes(-len(data) % 64)
-    header = struct.pack("<8sIIQQI24x", b"RECENGIN", 1, len(parts), len(body), len(body) + len(table), crc32c(table))
+    header = struct.pack(
+        "<8sIIQQI24x", b"RECENGIN", version, len(parts), len(body), len(body) + len(table), crc32c(table)
+    )
     return bytes(header + struct.pack("<I", crc32c(header)) + body[64:] + table)
 
 
@@ -314,7 +316,7 @@ def test_wrong_contents_are_refused(tmp_path: Path) -> None:
     good = saved(engine, tmp_path)
     nan, inf = float("nan"), float("inf")
     changes: list[tuple[str, int, Any]] = [
-        *(("settings.ints", 0, dim) for dim in (0, 3, 65537, 2**64 - 1)),
+        *(("settings.ints", 0, dim) for dim in (0, 17, 65537, 2**64 - 1)),
         *(("settings.ints", 1, objective) for objective in (4, 2**32)),
         ("settings.ints", 2, 2),
         *(("settings.ints", 4, negatives) for negatives in (0, 65537, 2**32 + 1)),
@@ -328,21 +330,29 @@ def test_wrong_contents_are_refused(tmp_path: Path) -> None:
         ("clock", 0, inf),
         *(("globals", position, value) for position in (0, 1) for value in (nan, inf)),
         ("globals", 1, -1.0),
-        *((f"{side}.slots", 0, slot) for side in ("users", "items") for slot in (1, 4, 2**32 - 1)),
+        *((f"{side}.live", 0, bits) for side in ("users", "items") for bits in (0, 1, 0b1111, 2**63)),
         ("items.free", 0, 0),
         ("items.free", 0, 2**31),
         *((f"{side}.vectors", 1, value) for side in ("users", "items") for value in (nan, inf, 1e16)),
+        *((f"{side}.vectors", 2, 0.5) for side in ("users", "items")),  # beyond the end of a row
+        ("items.vectors", 2 * 16, 0.5),  # of a free slot
         *(
-            (f"{side}.scalars", position, value)
+            (f"{side}.{name}", position, value)
             for side in ("users", "items")
-            for position in range(3)
+            for name, position in (("biases", 0), ("sums", 0), ("sums", 1))
             for value in (nan, inf)
         ),
-        ("items.scalars", 1, -1.0),
+        ("items.sums", 0, -1.0),
+        ("items.biases", 2, 1.0),  # of a free slot, as what follows
+        ("popularity", 2, 1.0),
+        ("groups.items", 2, 1),
+        ("neighbors.window", 2, 1),
+        *(("users.index", position, word) for position in (0, 1, 2) for word in (1, 2**64 - 1)),
+        ("items.index", int(np.flatnonzero(parts_of(good)["items.index"].values)[0]), 0),
         ("users.ints", 0, 2),  # an id twice
         ("items.text", 0, 0xFF),  # not UTF-8
         ("items.text", 2, ord("a")),  # an id twice
-        *(("items.offsets", position, value) for position, value in ((0, 1), (1, 9), (3, 3), (3, 2**63))),
+        *(("items.offsets", position, value) for position, value in ((0, 1), (1, 9), (4, 3), (3, 2**63))),
         ("popularity", 0, nan),
         ("popularity", 0, inf),
         ("recent", 0, 99),

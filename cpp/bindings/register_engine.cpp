@@ -306,6 +306,18 @@ py::object durability(const Engine& engine) {
   return values;
 }
 
+py::object mapping(const Engine& engine) {
+  const std::optional<Engine::MappingFigures> figures = engine.mapping();
+  if (!figures) return py::none();
+  py::dict values;
+  values["path"] = py::reinterpret_steal<py::object>(
+      PyUnicode_DecodeFSDefaultAndSize(figures->path.data(), static_cast<py::ssize_t>(figures->path.size())));
+  values["bytes"] = figures->bytes;
+  values["verified"] = figures->verified;
+  values["damage"] = figures->damage.empty() ? py::object(py::none()) : py::str(figures->damage);
+  return values;
+}
+
 py::dict statistics(Engine& engine) {
   const Statistics figures = released([&] { return engine.statistics(); });
   py::dict memory;
@@ -334,6 +346,7 @@ py::dict statistics(Engine& engine) {
   for (const auto& [name, offset] : engine.sources()) sources[py::str(name)] = offset;
   values["sources"] = sources;
   values["durability"] = durability(engine);
+  values["mapping"] = mapping(engine);
   return values;
 }
 
@@ -430,6 +443,12 @@ void register_engine(py::module_& module) {
       .def("num_items", &Engine::num_items)
       .def("save", [](Engine& engine, const std::string& path) { released([&] { engine.save(path); }); })
       .def_static("load", [](const std::string& path) { return released([&] { return Engine::load(path); }); })
+      .def_static("load_mapped",
+                  [](const std::string& path, bool verify) {
+                    return released([&] { return Engine::load_mapped(path, verify); });
+                  })
+      .def("reloaded", [](Engine& engine) { return released([&] { return engine.reloaded(); }); })
+      .def("mapped", [](const Engine& engine) { return engine.mapping().has_value(); })
       .def_static("open", &open_engine)
       .def("checkpoint", [](Engine& engine) { released([&] { engine.checkpoint(); }); })
       .def("sync", [](Engine& engine) { released([&] { engine.sync(); }); })

@@ -9,6 +9,7 @@
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 #include "storage/process.hpp"
+#include "storage/snapshot.hpp"
 
 namespace recengine {
 
@@ -54,6 +55,7 @@ Engine::~Engine() {
   // In a forked child there are no threads to end, only what they were waiting for, and that cannot be destroyed: it is
   // left to the end of the process, like the files, which are the parent's.
   static_cast<void>(upkeep_.release());
+  static_cast<void>(verification_.release());
   static_cast<void>(journal_.release());
 }
 
@@ -101,6 +103,9 @@ void Engine::check_writable() const {
         "this engine belongs to the parent process: a forked child can ask it, but not change it; open or load one "
         "in the child, or start children by 'spawn'");
   }
+  if (mapping_) [[unlikely]]
+    throw std::runtime_error(message("this engine is read-only, mapped from ", mapping_->path().string(),
+                                     ": Engine.load(path) gives one in memory, Engine.open(folder) the folder's own"));
 }
 
 Engine::Quiet Engine::quiet() {
@@ -111,6 +116,7 @@ Engine::Quiet Engine::quiet() {
 }
 
 std::size_t Engine::maintain() {
+  if (verification_) verification_->wait();
   constexpr std::size_t kMost = 100'000;  // steps: beside learners there is always something to do
   std::atomic<bool> stop{false};
   std::size_t steps = 0;

@@ -32,6 +32,7 @@
 #include "engine/journal.hpp"
 #include "engine/latency.hpp"
 #include "engine/upkeep.hpp"
+#include "engine/verification.hpp"
 #include "explore/linear.hpp"
 #include "explore/precisions.hpp"
 #include "learner/learner.hpp"
@@ -214,6 +215,22 @@ class Engine {
   void save(const std::string& path);
   static std::unique_ptr<Engine> load(const std::string& path);
 
+  // --- mapped files (engine_mapped.cpp)
+  // An engine that is read only, whose tables are a file, or the newest snapshot of a folder, as it lies there, shared
+  // with other processes. Structure is checked now, the rest in the background: until that is done every query scans
+  // all rows, and once damage is found queries throw FormatError. `verify`: all is checked first.
+  static std::unique_ptr<Engine> load_mapped(const std::string& path, bool verify);
+  // The same of a newer file or snapshot, checked and with its codes; none if there is none. Throws
+  // std::invalid_argument unless mapped.
+  std::unique_ptr<Engine> reloaded();
+  struct MappingFigures {
+    std::string path;
+    std::size_t bytes;
+    bool verified;
+    std::string damage;  // empty: none was found
+  };
+  std::optional<MappingFigures> mapping() const;  // none: the engine is in memory
+
   // --- durability (engine_durable.cpp)
   // The engine of a folder, as it was when its last change was logged; of these settings, if the folder is new. Throws
   // FormatError for a damaged snapshot or log.
@@ -277,8 +294,18 @@ class Engine {
     std::vector<Row> excluded;
     std::optional<std::vector<Row>> among;
     std::optional<Filter> filter;
-    Selection selection(const RowSet* seen) const { return {seen, excluded, filter ? &*filter : nullptr}; }
+    Selection selection(const RowSet* seen) const { return {seen, excluded, filter ? &*filter : nullptr, {}}; }
   };
+  static std::unique_ptr<Engine> of_mapping(const std::string& path, std::unique_ptr<SnapshotReader> file, bool verify);
+  void adopt(std::unique_ptr<SnapshotReader> file);
+  bool verify_mapping(const std::atomic<bool>& stop);
+  // What every query begins with.
+  EpochDomain::Pin pin_query() {
+    if (verification_) [[unlikely]]
+      verification_->require_sound();
+    return domain_.pin_reader();
+  }
+
   Resolved resolve(const QueryOptions& options);
   Filter compile(const FilterExpression& filter) const;
   Row known_item(const Id& item) const;
@@ -292,6 +319,7 @@ class Engine {
     QueryVector query;
   };
   Selection selection_for(const Asker& asker, const QueryOptions& options, const Resolved& resolved);
+  Selection selection_of(Row user, const QueryOptions& options, const Resolved& resolved) const;
   // The answer: the embedding's, or the ranker's over it. `all`: every item of `among` is a candidate.
   std::vector<Scored<float>> answer(const Asker& asker, std::size_t k, const QueryOptions& options,
                                     const Resolved& resolved, Plan& plan, bool all = false);
@@ -354,11 +382,18 @@ class Engine {
   FactorTable factors_of(const EmbeddingTable& table);
   void sweep_removed();
   static std::unique_ptr<Engine> load_from(const SnapshotReader& file);
-  void write_state(SnapshotWriter& file);  // REQUIRES: writers paused, nothing to be swept
-  void sweep_for_saving();                 // the same
+  void load_numbers(const SnapshotReader& file);
+  void require_blank() const;
+  struct SavedIds {
+    IdArray users, items;
+    std::vector<std::uint64_t> live_users, live_items;
+  };
+  SavedIds write_state(SnapshotWriter& file);  // REQUIRES: writers paused, nothing to be swept
+  void sweep_for_saving();                     // the same
+  static void write_indexes(SnapshotWriter& file, const SavedIds& ids);
 
   // --- what every change begins with, and how it is logged
-  void check_writable() const;  // not in a forked child
+  void check_writable() const;  // not in a forked child, nor of a mapped file
   // Nobody learns or changes anything while it lives, and what is in the log is applied.
   struct Quiet {
     std::optional<Gate::Closure> closure;
@@ -405,7 +440,9 @@ class Engine {
   void learn_pending(Replay& pending);
 
   const Settings settings_;
-  EpochDomain domain_;  // outlives what retires into it
+  std::string source_;                       // of `mapping_`: the file, or the folder that it is the newest snapshot of
+  std::unique_ptr<SnapshotReader> mapping_;  // none: the tables are in memory
+  EpochDomain domain_;                       // outlives what retires into it
   Model model_;
   Learner learner_;
   FilterSets filters_{domain_};
@@ -429,8 +466,9 @@ class Engine {
   LatencyHistogram learn_latency_;
   LatencyHistogram query_latency_;
   std::atomic<bool> maintenance_{true};
-  // Last, the upkeep and the journal: their threads end before what they work on.
+  // Last, the upkeep, the check and the journal: their threads end before what they work on.
   std::unique_ptr<Upkeep> upkeep_;
+  std::unique_ptr<Verification> verification_;  // of `mapping_`
   std::uint64_t recovered_records_ = 0, cut_bytes_ = 0;
   std::unique_ptr<Journal> journal_;  // none: the engine has no folder
 };

@@ -107,7 +107,7 @@ std::unique_ptr<Engine> Engine::open(const std::string& name, const Settings& se
     engine = std::make_unique<Engine>(settings);
     identity = random_identity();
     SnapshotWriter image;
-    engine->write_state(image);
+    write_indexes(image, engine->write_state(image));
     add_position(image, number, identity);
     image.commit_to(numbered_file(folder, kSnapshotKind, number));
     snapshot_bytes = image.bytes();
@@ -151,8 +151,9 @@ std::unique_ptr<Engine> Engine::open(const std::string& name, const Settings& se
 static std::uint64_t estimated_bytes(const Engine& engine) {
   const Settings& settings = engine.settings();
   const std::size_t element = settings.storage == Storage::kFp32 ? 4 : 2, scalars = 48;
-  const std::size_t item = settings.dim * element + scalars + std::size_t{12} * settings.neighbors;
-  const std::size_t user = settings.dim * element + scalars + std::size_t{6} * settings.remembered();
+  const std::size_t stride = (settings.dim + kRowPadding - 1) / kRowPadding * kRowPadding;
+  const std::size_t item = stride * element + scalars + std::size_t{12} * settings.neighbors;
+  const std::size_t user = stride * element + scalars + std::size_t{6} * settings.remembered();
   return engine.num_items() * item + engine.num_users() * user;
 }
 
@@ -165,6 +166,7 @@ void Engine::checkpoint() {
   SnapshotWriter image;
   Journal::Moment moment;
   image.reserve(estimated_bytes(*this));
+  SavedIds ids;
   {
     const Uninterrupted whole;
     journal_->try_sync();  // most of what must be on the disk before the segment ends, while learning goes on
@@ -179,9 +181,10 @@ void Engine::checkpoint() {
       sweep_removed();  // they have diverged already
     }
     moment = journal_->begin_segment();
-    write_state(image);
+    ids = write_state(image);
     add_position(image, moment.number, journal_->identity());
   }
+  write_indexes(image, ids);
   image.commit_to(numbered_file(journal_->folder(), kSnapshotKind, moment.number));
   remove_superseded(journal_->folder(), moment.number);
   journal_->snapshot_done(moment, image.bytes());

@@ -44,7 +44,7 @@ void Engine::explain_score(const Asker& asker, Row item, double weight, Explanat
 }
 
 Explanation Engine::explain(const Id& user, const Id& item) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   check_kind(model_.users.ids, user.kind, "user");
   const Row row = known_item(item);
   Asker asker{find(model_.users.ids, user), {}, {}};

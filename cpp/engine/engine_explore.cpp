@@ -99,7 +99,7 @@ std::vector<float> Engine::bias_deviations(std::span<const Row> items) const {
 std::vector<double> Engine::slot_propensities(const IdSpan& user, const IdSpan& candidates,
                                               std::span<const float> scores, std::span<const std::uint32_t> slate,
                                               const ExploreOptions& explore, std::uint64_t seed) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   check_kind(model_.users.ids, user.kind, "user");
   const std::vector<Row> items = find_all(model_.items.ids, candidates, "item");
   const Row row = user.size == 0 ? kNoRow : find(model_.users.ids, id_at(user, 0));
@@ -194,7 +194,7 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, st
 
 Decision Engine::explore(const Id& user, const QueryOptions& options, const ExploreOptions& explore) {
   const std::size_t wanted = num_candidates(options.k, explore);
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Answer found = answer_user(user, wanted, options);
   Decision decision = decide(found.asker, found.best, options.k, options.context, explore, seed_of(explore));
   decision.certified = found.certified;
@@ -203,7 +203,7 @@ Decision Engine::explore(const Id& user, const QueryOptions& options, const Expl
 
 Decision Engine::explore_history(const IdSpan& history, const QueryOptions& options, const ExploreOptions& explore) {
   const std::size_t wanted = num_candidates(options.k, explore);
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Answer found = answer_visitor(history, wanted, options);
   Decision decision = decide(found.asker, found.best, options.k, options.context, explore, seed_of(explore));
   decision.certified = found.certified;
@@ -214,7 +214,7 @@ std::vector<Decision> Engine::explore_many(const IdSpan& users, const QueryOptio
                                            const ExploreOptions& explore) {
   QueryOptions wanted = options;
   wanted.k = num_candidates(options.k, explore);
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   std::once_flag drawn;
   std::uint64_t seed = 0;  // drawn once there is an answer: a batch that is refused takes no number
   std::vector<Decision> decisions(users.size);

@@ -15,7 +15,7 @@ void Engine::save(const std::string& path) {
   const auto pin = domain_.pin_reader();
   sweep_for_saving();
   SnapshotWriter file(path);
-  write_state(file);
+  write_indexes(file, write_state(file));
   file.commit();
 }
 
@@ -26,9 +26,10 @@ void Engine::sweep_for_saving() {
   sweep_removed();
 }
 
-void Engine::write_state(SnapshotWriter& file) {
-  const std::vector<Row> users = live_rows(model_.users);
-  const std::vector<Row> items = live_rows(model_.items);
+Engine::SavedIds Engine::write_state(SnapshotWriter& file) {
+  const std::vector<Row> users = all_slots(model_.users);
+  const std::vector<Row> items = all_slots(model_.items);
+  SavedIds ids;
   save_settings(file, settings_, learning_rate());
   add<std::uint64_t>(file, "counters",
                      {events_.load(std::memory_order_relaxed), queries_.load(std::memory_order_relaxed),
@@ -37,10 +38,12 @@ void Engine::write_state(SnapshotWriter& file) {
                       sequence_.load(std::memory_order_relaxed)});
   add<double>(file, "clock", {latest_timestamp_.load(std::memory_order_relaxed)});
   add<float>(file, "globals", {load_relaxed(&model_.global_bias), load_relaxed(&model_.global_accumulator)});
-  save_table(file, "users", model_.users, users);
-  save_table(file, "items", model_.items, items);
+  ids.users = save_table(file, "users", model_.users);
+  ids.items = save_table(file, "items", model_.items);
+  ids.live_users = live_words(model_.users);
+  ids.live_items = live_words(model_.items);
   std::vector<double> levels;
-  for (const Row item : items) levels.push_back(model_.popularity.level(item));
+  for (const Row item : items) levels.push_back(stored_level(model_.popularity.level(item)));
   add(file, "popularity", levels);
   std::vector<Row> window;
   for (std::uint32_t slot = 0; slot < RecentItems::kWindow; ++slot) window.push_back(model_.recent.at(slot));
@@ -53,6 +56,13 @@ void Engine::write_state(SnapshotWriter& file) {
   save_sources(file, sources_);
   save_impressions(file, impressions_, decisions_.load(std::memory_order_relaxed));
   save_precisions(file, precisions_, users, items, settings_.dim);
+  return ids;
+}
+
+// Apart from the state: learners need not wait for it.
+void Engine::write_indexes(SnapshotWriter& file, const SavedIds& ids) {
+  save_index(file, "users", ids.users, ids.live_users);
+  save_index(file, "items", ids.items, ids.live_items);
 }
 
 std::unique_ptr<Engine> Engine::load(const std::string& path) {
@@ -69,10 +79,9 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   Model& model = engine->model_;
   const auto pin = engine->domain_.pin_writer();
 
-  const auto counters = read<std::uint64_t>(file, "counters", 7);
-  require(counters[3] <= 2 && counters[4] <= 2, "an id kind is out of range");
-  const std::vector<Row> users = load_table(file, "users", static_cast<IdKind>(counters[3]), model.users);
-  const std::vector<Row> items = load_table(file, "items", static_cast<IdKind>(counters[4]), model.items);
+  const Counters counters = load_counters(file);
+  const std::vector<Row> users = load_table(file, "users", counters.user_kind, model.users);
+  const std::vector<Row> items = load_table(file, "items", counters.item_kind, model.items);
   const auto levels = read<double>(file, "popularity", items.size());
   for (std::size_t k = 0; k < items.size(); ++k) {
     require(!std::isnan(levels[k]) && levels[k] < INFINITY, "a popularity is out of range");
@@ -85,7 +94,7 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
     require(item == kNoRow || (item < model.items.count() && model.items.is_live(item)),
             "the window holds an unknown item");
   }
-  model.recent.restore(counters[5], recent);
+  model.recent.restore(counters.pushed, recent);
   load_user_state(file, model.user_state, users, model.items);
   load_neighbors(file, model.cooccurrence, items, model.items);
   load_context(file, model.context);
@@ -94,19 +103,50 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   load_sources(file, engine->sources_);
   load_impressions(file, engine->impressions_, engine->decisions_, model.users.ids, model.items.ids);
   load_precisions(file, engine->precisions_, users, items, engine->settings_.dim);
+  engine->require_blank();
+  engine->load_numbers(file);
+  return engine;
+}
 
+// A new owner of a free slot inherits nothing. (Rows and ids have been looked at.)
+void Engine::require_blank() const {
+  for (Row user = 0; user < model_.users.count(); ++user) {
+    if (model_.users.is_live(user)) continue;
+    bool is_blank = model_.user_state.seen(user).size() == 0 && model_.user_state.last_visit(user) == 0 &&
+                    precisions_.sums(user).empty();
+    model_.user_state.for_each_entry(user, [&is_blank](std::uint64_t, float) { is_blank = false; });
+    require(is_blank, "users holds something in free slot ", user);
+  }
+  for (Row item = 0; item < model_.items.count(); ++item) {
+    if (model_.items.is_live(item)) continue;
+    bool is_blank = std::isinf(model_.popularity.level(item)) && precisions_.shown(item) == 0;
+    if (model_.cooccurrence.on()) {
+      const Cooccurrence::Stored list = model_.cooccurrence.stored(item);
+      is_blank = is_blank && list.entries.empty() && list.window == 0 && std::isinf(list.level);
+    }
+    if (ranker_.on()) {
+      for (const double level : ranker_.trends.levels(item)) is_blank = is_blank && std::isinf(level);
+      for (std::size_t f = 0; f < ranker_.features.count(); ++f) {
+        is_blank = is_blank && ranker_.features.get(item, f) == 0;
+      }
+    }
+    require(is_blank, "items holds something in free slot ", item);
+  }
+}
+
+void Engine::load_numbers(const SnapshotReader& file) {
+  const Counters counters = load_counters(file);
   const auto globals = read<float>(file, "globals", 2);
   require(std::isfinite(globals[0]) && std::isfinite(globals[1]) && globals[1] >= 0, "a global value is out of range");
-  model.global_bias = globals[0];
-  model.global_accumulator = globals[1];
+  model_.global_bias = globals[0];
+  model_.global_accumulator = globals[1];
   const double clock = read<double>(file, "clock", 1)[0];
   require(std::isnan(clock) || std::abs(clock) <= kMaxTimestamp, "the clock is out of range");
-  engine->latest_timestamp_.store(clock, std::memory_order_relaxed);
-  engine->events_.store(counters[0], std::memory_order_relaxed);
-  engine->sequence_.store(counters[6], std::memory_order_relaxed);
-  engine->queries_.store(counters[1], std::memory_order_relaxed);
-  engine->ignored_ids_.store(counters[2], std::memory_order_relaxed);
-  return engine;
+  latest_timestamp_.store(clock, std::memory_order_relaxed);
+  events_.store(counters.events, std::memory_order_relaxed);
+  sequence_.store(counters.sequence, std::memory_order_relaxed);
+  queries_.store(counters.queries, std::memory_order_relaxed);
+  ignored_ids_.store(counters.ignored_ids, std::memory_order_relaxed);
 }
 
 }  // namespace recengine

@@ -104,12 +104,12 @@ Filter Engine::compile(const FilterExpression& filter) const {
 }
 
 void Engine::check_filter(const FilterExpression& filter) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   compile(filter);
 }
 
 std::vector<std::string> Engine::filter_names() {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const std::vector<std::string_view> views = filters_.filter_names();
   std::vector<std::string> names(views.begin(), views.end());
   std::sort(names.begin(), names.end());

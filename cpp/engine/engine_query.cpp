@@ -109,8 +109,16 @@ Best Engine::most_popular(std::size_t k, const Selection& selection, const Resol
 }
 
 Selection Engine::selection_for(const Asker& asker, const QueryOptions& options, const Resolved& resolved) {
-  const bool by_seen = options.exclude_seen && asker.user != kNoRow;
-  return resolved.selection(by_seen ? &model_.user_state.seen(asker.user) : nullptr);
+  return selection_of(asker.user, options, resolved);
+}
+
+Selection Engine::selection_of(Row user, const QueryOptions& options, const Resolved& resolved) const {
+  const UserState& state = model_.user_state;
+  if (!options.exclude_seen || user == kNoRow) return resolved.selection(nullptr);
+  if (!state.is_stored()) return resolved.selection(&state.seen(user));
+  Selection selection = resolved.selection(nullptr);
+  selection.listed = state.stored_seen(user);
+  return selection;
 }
 
 Best Engine::retrieve(const Asker& asker, std::size_t k, const QueryOptions& options, const Resolved& resolved,
@@ -127,7 +135,8 @@ Best Engine::retrieve(const Asker& asker, std::size_t k, const QueryOptions& opt
   }
   // The few items that have an offset are scored here, all others by the inner product alone.
   const std::vector<Row> apart = with_repeated(query, resolved.excluded);
-  report = retriever_.search(query.x.data(), {selection.seen, apart, selection.filter}, among, retrieval, top);
+  report = retriever_.search(query.x.data(), {selection.seen, apart, selection.filter, selection.listed}, among,
+                             retrieval, top);
   push_repeated(query, selection, among, top);
   return top.take_sorted();
 }
@@ -181,7 +190,7 @@ Engine::Answer Engine::answer_visitor(const IdSpan& history, std::size_t k, cons
 
 Rankings Engine::recommend(const Id& user, const QueryOptions& options) {
   const Timed timed(query_latency_);
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Answer found = answer_user(user, options.k, options);
   Rankings rankings;
   append(rankings, found.best);
@@ -191,7 +200,7 @@ Rankings Engine::recommend(const Id& user, const QueryOptions& options) {
 
 Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& options) {
   const Timed timed(query_latency_);
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Answer found = answer_visitor(history, options.k, options);
   Rankings rankings;
   append(rankings, found.best);
@@ -200,7 +209,7 @@ Rankings Engine::recommend_history(const IdSpan& history, const QueryOptions& op
 }
 
 Plan Engine::plan(const Id& user, const QueryOptions& options) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   check_kind(model_.users.ids, user.kind, "user");
   Plan plan;
   Asker asker;
@@ -248,9 +257,9 @@ void Engine::recommend_tile(std::span<const Row> users, const QueryOptions& opti
       continue;
     }
     std::copy(query.x.begin(), query.x.end(), vectors.begin() + static_cast<std::ptrdiff_t>(slots.size() * stride));
-    wanted.push_back(resolved.selection(options.exclude_seen ? &model_.user_state.seen(users[u]) : nullptr));
+    wanted.push_back(selection_of(users[u], options, resolved));
     apart.push_back(with_repeated(query, resolved.excluded));
-    selections.push_back({wanted.back().seen, apart.back(), wanted.back().filter});
+    selections.push_back({wanted.back().seen, apart.back(), wanted.back().filter, wanted.back().listed});
     tops.emplace_back(capped(ranks ? num_retrieved(options.k) : options.k));
     slots.push_back(first + u);
   }
@@ -294,7 +303,7 @@ std::vector<Best> Engine::answer_many(const IdSpan& users, const QueryOptions& o
 }
 
 Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   Rankings rankings;
   const std::vector<Best> results = answer_many(users, options, rankings.certified);
   rankings.ids.kind = model_.items.ids.kind();  // also of no rankings
@@ -303,7 +312,7 @@ Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options
 }
 
 std::vector<float> Engine::score(const Id& user, const IdSpan& items) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   check_kind(model_.users.ids, user.kind, "user");
   const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
   QueryVector query;
@@ -324,7 +333,7 @@ std::vector<float> Engine::predict(const Id& user, const IdSpan& items) {
         message("predict needs objective 'logistic' or 'squared', not '", name_of(objective), "'"));
   }
   std::vector<float> scores = score(user, items);
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Row row = find(model_.users.ids, user);
   for (float& value : scores) {
     value = learner_.full_score(value, row);
@@ -341,7 +350,7 @@ Row Engine::known_item(const Id& item) const {
 }
 
 Rankings Engine::similar_items(const Id& item, const QueryOptions& options) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Row row = known_item(item);
   Resolved resolved = resolve(options);
   resolved.excluded.push_back(row);
@@ -363,7 +372,7 @@ Rankings Engine::similar_by_behaviour(const Id& item, const QueryOptions& option
   if (!model_.cooccurrence.on()) {
     throw std::invalid_argument("by 'behaviour' needs an engine that counts neighbors, not one with neighbors=0");
   }
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Row row = known_item(item);
   const Resolved resolved = resolve(options);
   const Selection selection = resolved.selection(nullptr);
@@ -387,7 +396,7 @@ Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryO
     throw std::invalid_argument(message("vector must have ", settings_.dim, " elements, not ", vector.size()));
   }
   check_finite(vector, "vector");
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const Resolved resolved = resolve(options);
   AlignedFloats query(model_.items.stride(), 0.0f);
   std::copy(vector.begin(), vector.end(), query.begin());

@@ -101,7 +101,7 @@ Best Engine::best_of(Ranker::Query& query, std::span<const Row> rows, std::size_
 }
 
 Rankings Engine::rank(const Id& user, const IdSpan& items, std::span<const float> context) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   check_kind(model_.users.ids, user.kind, "user");
   check_context(context);
   QueryOptions options;
@@ -119,7 +119,7 @@ Rankings Engine::rank(const Id& user, const IdSpan& items, std::span<const float
 
 std::vector<float> Engine::ranker_signals(const Id& user, const IdSpan& items) {
   check_ranks("ranker_signals");
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   check_kind(model_.users.ids, user.kind, "user");
   const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
   Asker asker{find(model_.users.ids, user), {}, {}};

@@ -30,7 +30,7 @@ void check_finite(std::span<const float> values, std::string_view what) {
 }
 
 std::vector<float> Engine::user_vectors(const IdSpan& users) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const std::vector<Row> rows = find_all(model_.users.ids, users, "user");
   std::vector<float> vectors;
   QueryVector query;
@@ -43,7 +43,7 @@ std::vector<float> Engine::user_vectors(const IdSpan& users) {
 }
 
 std::vector<float> Engine::item_vectors(const IdSpan& items) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   const std::vector<Row> rows = find_all(model_.items.ids, items, "item");
   std::vector<float> vectors;
   AlignedFloats padded(model_.items.stride());
@@ -198,7 +198,7 @@ void Engine::sweep_removed() {
 }
 
 FactorTable Engine::factors_of(const EmbeddingTable& table) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   FactorTable factors;
   factors.ids.kind = table.ids.kind();
   AlignedFloats padded(table.stride());
@@ -231,22 +231,22 @@ IdArray ids_of(const EmbeddingTable& table) {
 }  // namespace
 
 IdArray Engine::user_ids() {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   return ids_of(model_.users);
 }
 
 IdArray Engine::item_ids() {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   return ids_of(model_.items);
 }
 
 bool Engine::has_user(const Id& id) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   return find(model_.users.ids, id) != kNoRow;
 }
 
 bool Engine::has_item(const Id& id) {
-  const auto pin = domain_.pin_reader();
+  const auto pin = pin_query();
   return find(model_.items.ids, id) != kNoRow;
 }
 

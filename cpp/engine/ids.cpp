@@ -37,6 +37,14 @@ void IdArray::append(const Id& id) {
   }
 }
 
+void IdArray::append_blank() {
+  if (kind == IdKind::kString) {
+    offsets.push_back(bytes.size());
+  } else {
+    ints.push_back(0);
+  }
+}
+
 IdSpan IdArray::span() const { return {kind, size(), ints.data(), bytes.data(), offsets.data()}; }
 
 std::string describe(const Id& id) {
@@ -45,6 +53,10 @@ std::string describe(const Id& id) {
 
 Row find(const IdMap& map, const Id& id) {
   return with_key(id, [&map](auto key) { return map.find(key); });
+}
+
+Row find(const IdIndex& index, const Id& id) {
+  return with_key(id, [&index](auto key) { return index.find(key); });
 }
 
 void check_kind(const IdMap& map, IdKind kind, std::string_view what) {

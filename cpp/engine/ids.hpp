@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "storage/id_index.hpp"
 #include "storage/id_map.hpp"
 
 namespace recengine {
@@ -41,6 +42,7 @@ struct IdArray {
   void append(const IdMap& map, Row row);
   void append(const Id& id);
   void append(const IdSpan& ids);  // of the kind that there is, if there are some
+  void append_blank();             // of a row without an id: 0, or nothing
   IdSpan span() const;
 };
 
@@ -53,6 +55,7 @@ inline Id id_at(const IdSpan& ids, std::size_t k) {
 std::string describe(const Id& id);
 
 Row find(const IdMap& map, const Id& id);
+Row find(const IdIndex& index, const Id& id);
 
 // Throw WrongIdKind, or std::invalid_argument for a string that is too long or not UTF-8. `what` is "user" or "item".
 void check_kind(const IdMap& map, IdKind kind, std::string_view what);

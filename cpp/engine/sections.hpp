@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/event_sources.hpp"
+#include "engine/ids.hpp"
 #include "engine/impressions.hpp"
 #include "explore/precisions.hpp"
 #include "learner/context_weights.hpp"
@@ -18,6 +19,7 @@
 #include "ranker/ranker.hpp"
 #include "retrieval/filter_sets.hpp"
 #include "storage/embedding_table.hpp"
+#include "storage/id_index.hpp"
 #include "storage/message.hpp"
 #include "storage/snapshot.hpp"
 
@@ -52,11 +54,25 @@ void save_settings(SnapshotWriter& file, const Settings& settings, float learnin
 bool has_sessions(const SnapshotReader& file);
 Settings load_settings(const SnapshotReader& file);
 
+struct Counters {
+  std::uint64_t events, queries, ignored_ids;
+  IdKind user_kind, item_kind;
+  std::uint64_t pushed, sequence;
+};
+Counters load_counters(const SnapshotReader& file);
+
 // --- sections_tables.cpp
-std::vector<Row> live_rows(const EmbeddingTable& table);
-void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table,
-                const std::vector<Row>& rows);
-// Fills the table with what has been checked; returns the live slots.
+// All slots: what the arrays of a file are in the order of. What free ones hold is as a new table has it.
+std::vector<Row> all_slots(const EmbeddingTable& table);
+// Returns the ids, of which save_index makes a section later.
+IdArray save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table);
+// The way from ids to slots. REQUIRES: what save_table returned, and the bits of live slots then.
+void save_index(SnapshotWriter& file, const std::string& name, const IdArray& ids, std::span<const std::uint64_t> live);
+// What save_index wrote, for ids that may be wrong.
+IdIndex load_index(const SnapshotReader& file, const std::string& name, const IdSpan& ids, std::size_t live);
+std::vector<std::uint64_t> live_words(const EmbeddingTable& table);
+// Fills the table with what has been checked; returns the slots that the file's arrays are in the order of: all, or in
+// a file of version 1 those that are live.
 std::vector<Row> load_table(const SnapshotReader& file, const std::string& name, IdKind kind, EmbeddingTable& table);
 
 // --- sections_users.cpp
@@ -76,6 +92,8 @@ void load_context(const SnapshotReader& file, ContextWeights& context);
 void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& ranker, const std::vector<Row>& items);
 void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<Row>& items,
                  const EmbeddingTable& table);
+// Of it what is not of single items.
+void load_ranker_weights(const SnapshotReader& file, Ranker& ranker, const EmbeddingTable& table);
 
 // --- sections_filters.cpp
 void save_filters(SnapshotWriter& file, const FilterSets& filters, const std::vector<Row>& items);

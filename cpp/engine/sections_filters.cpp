@@ -96,7 +96,10 @@ void load_filters(const SnapshotReader& file, FilterSets& filters, const std::ve
   require(labels.size == 0 || labels.kind != IdKind::kNone, "groups are of no kind");
   check_names(labels, "groups.text");
   const auto groups = read<Row>(file, "groups.items", items.size());
-  for (const Row group : groups) require(group <= labels.size, "an item is of an unknown group");
+  for (std::size_t k = 0; k < items.size(); ++k) {
+    require(groups[k] <= labels.size, "an item is of an unknown group");
+    require(groups[k] == 0 || table.is_live(items[k]), "a free slot is of a group");
+  }
   require(filters.restore_groups(labels, items, groups), "a group comes twice");
 }
 

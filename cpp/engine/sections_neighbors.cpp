@@ -25,7 +25,7 @@ void save_neighbors(SnapshotWriter& file, const Settings& settings, const Cooccu
     before.insert(before.end(), list.before.begin(), list.before.end());
     ends.push_back(entries.size());
     windows.push_back(list.window);
-    levels.push_back(list.level);
+    levels.push_back(stored_level(list.level));
   }
   add(file, "neighbors", entries);
   add(file, "neighbors.ends", ends);

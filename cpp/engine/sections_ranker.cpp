@@ -45,7 +45,7 @@ void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& r
   std::vector<double> trends;
   for (const Row item : items) {
     const Trends::Levels levels = ranker.trends.levels(item);
-    trends.insert(trends.end(), levels.begin(), levels.end());
+    for (const double level : levels) trends.push_back(stored_level(level));
   }
   add(file, "ranker.trends", trends);
   std::vector<Row> popular;
@@ -66,8 +66,7 @@ void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& r
   add(file, "ranker.features", features);
 }
 
-void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<Row>& items,
-                 const EmbeddingTable& table) {
+void load_ranker_weights(const SnapshotReader& file, Ranker& ranker, const EmbeddingTable& table) {
   if (!ranker.on()) return;
   const std::size_t size = ranker.weights.scalars().size();
   const auto values = read<float>(file, "ranker.weights", size);
@@ -85,18 +84,24 @@ void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<R
     for (const float sum : squares) require(sum >= 0 && sum <= kMaxAccumulator, "a ranker's sum is out of range");
     ranker.network->restore(parameters, squares);
   }
+  const auto popular = read<Row>(file, "ranker.popular", PopularItems::kSize);
+  for (std::size_t slot = 0; slot < popular.size(); ++slot) {
+    const Row entry = popular[slot];
+    require(entry == 0 || (entry - 1 < table.count() && table.is_live(entry - 1)), "an unknown item is popular");
+    ranker.popular.restore(slot, entry);
+  }
+}
+
+void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<Row>& items,
+                 const EmbeddingTable& table) {
+  if (!ranker.on()) return;
+  load_ranker_weights(file, ranker, table);
   const auto trends = read<double>(file, "ranker.trends", items.size() * Trends::kCount);
   for (std::size_t k = 0; k < items.size(); ++k) {
     Trends::Levels levels;
     std::copy_n(trends.begin() + static_cast<std::ptrdiff_t>(k * Trends::kCount), Trends::kCount, levels.begin());
     for (const double level : levels) require(!std::isnan(level) && level < INFINITY, "a trend is out of range");
     ranker.trends.restore(items[k], levels);
-  }
-  const auto popular = read<Row>(file, "ranker.popular", PopularItems::kSize);
-  for (std::size_t slot = 0; slot < popular.size(); ++slot) {
-    const Row entry = popular[slot];
-    require(entry == 0 || (entry - 1 < table.count() && table.is_live(entry - 1)), "an unknown item is popular");
-    ranker.popular.restore(slot, entry);
   }
   const std::size_t count = ranker.features.count();
   const auto features = read<float>(file, "ranker.features", items.size() * count);

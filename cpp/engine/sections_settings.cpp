@@ -79,6 +79,20 @@ void load_feature_names(const SnapshotReader& file, Settings& settings) {
 
 }  // namespace
 
+Counters load_counters(const SnapshotReader& file) {
+  // The number of the next event was not there at first: it was that of all events.
+  const bool is_first = file.version() == 1 && file.array<std::uint64_t>("counters").size() == 6;
+  const auto values = read<std::uint64_t>(file, "counters", is_first ? 6 : 7);
+  require(values[3] <= 2 && values[4] <= 2, "an id kind is out of range");
+  return {values[0],
+          values[1],
+          values[2],
+          static_cast<IdKind>(values[3]),
+          static_cast<IdKind>(values[4]),
+          values[5],
+          is_first ? values[0] : values[6]};
+}
+
 bool has_sessions(const SnapshotReader& file) {
   const auto sections = {"settings.session", "history.sessions", "visits",
                          "visits.sessions",  "context",          "context.sums"};

@@ -66,7 +66,7 @@ Cooccurrence::Cooccurrence(std::uint32_t slots, double half_life)
 }
 
 void Cooccurrence::reserve(std::size_t items) {
-  if (!on()) return;
+  if (!on() || stored_) return;
   lists_.reserve(items, bytes_);
   events_.reserve(items);
 }
@@ -199,7 +199,34 @@ void Cooccurrence::add(Row item, std::span<const Row> last, double timestamp) {
   }
 }
 
+void Cooccurrence::adopt(const StoredAll& stored) {
+  stored_ = stored;
+  events_.adopt(stored.levels);
+}
+
+std::uint32_t Cooccurrence::stored_neighbors(Row item, double now, Neighbor* out) const {
+  const std::int64_t encoded = stored_->windows[item];
+  if (encoded == 0) return 0;
+  const StoredLists::Part part = stored_->entries.part(item);
+  const double scale =
+      std::min(std::exp2(static_cast<double>(decode(encoded)) * kWindow - now / half_life_), kMaxCount);
+  // A NaN of a damaged file counts as nothing.
+  const auto count_of = [scale](float stored) {
+    return static_cast<float>(std::min(stored > 0 ? double{stored} * scale : 0.0, kMaxCount));
+  };
+  std::uint32_t count = 0;
+  for (std::size_t at = part.first; at < part.first + std::min<std::size_t>(part.size, slots_); ++at) {
+    const Row entry = stored_->entries.values[at];
+    if (entry == 0 || entry > stored_->items) continue;
+    const Neighbor neighbor{entry - 1, count_of(stored_->after[at]), count_of(stored_->before[at])};
+    if (neighbor.after + neighbor.before > 0) out[count++] = neighbor;
+  }
+  return count;
+}
+
 std::uint32_t Cooccurrence::neighbors(Row item, double now, Neighbor* out) const {
+  if (stored_) [[unlikely]]
+    return stored_neighbors(item, now, out);
   Header& list = header(item);
   const Word* const entry = entries(list);
   const Word* const after_counts = after(list);

@@ -21,11 +21,13 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "learner/popularity.hpp"
 #include "learner/settings.hpp"
+#include "learner/stored_users.hpp"
 #include "storage/chunked.hpp"
 #include "storage/id_map.hpp"
 
@@ -86,6 +88,18 @@ class Cooccurrence {
   // REQUIRES: on(); what `stored` gave, or can_restore, counts finite and at least 0.
   void restore(Row item, const Stored& list);
 
+  // All lists are what lies elsewhere from now on, and only read: entries, as Stored, of all items, and the same of the
+  // counts; a window and a level of each item, no level NaN or +infinity. Nothing else is trusted: what is out of range
+  // is passed over. REQUIRES: on(), a new object, not yet shared.
+  struct StoredAll {
+    StoredLists entries;
+    std::span<const float> after, before;
+    std::span<const std::int64_t> windows;
+    std::span<const double> levels;
+    Row items;
+  };
+  void adopt(const StoredAll& stored);
+
   std::size_t memory_bytes() const { return lists_.memory_bytes() + events_.memory_bytes(); }
 
  private:
@@ -110,6 +124,7 @@ class Cooccurrence {
   void clear(Header& list, std::uint32_t slot);
 
   Moment moment(double timestamp) const;
+  std::uint32_t stored_neighbors(Row item, double now, Neighbor* out) const;
   float enter(Header& list, const Moment& now);
   void shift(Header& list, std::int64_t window);
   void put(Header& list, Row neighbor, float weight, bool came_after);
@@ -123,6 +138,7 @@ class Cooccurrence {
   std::array<float, kMaxNeighborsWindow> distance_weight_;
   ChunkDirectory lists_;
   Popularity events_;
+  std::optional<StoredAll> stored_;  // in place of the lists
 };
 
 }  // namespace recengine

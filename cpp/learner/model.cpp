@@ -43,7 +43,7 @@ void Model::compose(Row user, double now, QueryVector& query) {
   query.entries.erase(std::remove_if(query.entries.begin(), query.entries.end(), gone), query.entries.end());
   if (fold_in) {
     std::vector<Row> chosen;
-    if (user != kNoRow) user_state.seen(user).for_each([&chosen](Row item) { chosen.push_back(item); });
+    if (user != kNoRow) user_state.for_each_seen(user, [&chosen](Row item) { chosen.push_back(item); });
     const auto in_history = [&query](Row item) {
       return std::any_of(query.entries.begin(), query.entries.end(),
                          [item](const HistoryEntry& entry) { return entry.item == item; });

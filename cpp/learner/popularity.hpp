@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "kernels/kernels.hpp"
 #include "storage/chunked.hpp"
@@ -26,12 +27,16 @@ inline double encode_level(double level) {
   if (std::isinf(level)) return 0;
   return level == 0 ? std::numeric_limits<double>::min() : level;
 }
+// In files: -infinity for none, and never 0, so that a level can be read where it lies.
+inline double stored_level(double level) { return std::isinf(level) ? level : encode_level(level); }
 
 class Popularity {
  public:
   explicit Popularity(double half_life) : half_life_(half_life) {}
 
   void reserve(std::size_t items) { level_.reserve(items); }
+  // Levels that lie elsewhere and are only read; -infinity for none, never 0. Column::adopt.
+  void adopt(std::span<const double> levels) { level_.adopt(levels); }
   void wipe(Row item) { level_[item].store(0, std::memory_order_relaxed); }
 
   void prefetch(Row item) const { __builtin_prefetch(&level_[item], 1); }

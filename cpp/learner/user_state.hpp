@@ -13,7 +13,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <optional>
+#include <span>
 
+#include "learner/stored_users.hpp"
 #include "storage/chunked.hpp"
 #include "storage/epoch.hpp"
 #include "storage/id_map.hpp"
@@ -22,13 +25,6 @@
 
 namespace recengine {
 
-// An item of a user's history.
-struct HistoryEntry {
-  Row item;
-  bool in_session;  // of the session that goes on
-  bool disliked;    // by a negative value
-};
-
 class UserState {
  public:
   UserState(EpochDomain& domain, std::uint32_t history, double session_gap, bool timed)
@@ -36,7 +32,15 @@ class UserState {
 
   std::uint32_t history() const { return history_; }
 
+  // All of it is what lies elsewhere from now on, and only read. REQUIRES: a new object, not yet shared; a session of
+  // each entry, times if `timed`, and a visit of each user.
+  void adopt(const StoredUsers& stored) { stored_ = stored; }
+  bool is_stored() const { return stored_.has_value(); }
+  // REQUIRES: is_stored(). Ascending, unless the file is damaged.
+  std::span<const Row> stored_seen(Row user) const { return stored_->seen.of(user); }
+
   void reserve(std::size_t users) {
+    if (stored_) return;
     users_.reserve(users);
     ring_.reserve(users * history_);
     if (timed_) times_.reserve(users * history_);
@@ -47,6 +51,7 @@ class UserState {
     users_[user].seen.erase_if([](Row) { return true; }, domain_);
     users_[user].pushed.store(0, std::memory_order_relaxed);
     for (std::uint32_t slot = 0; slot < history_; ++slot) clear(user, slot);
+    restore_visit(user, 0, 0);
   }
 
   // The user chose this item, or disliked it, at this time.
@@ -89,6 +94,8 @@ class UserState {
   std::uint32_t last_items(Row user, double now, HistoryEntry* entries, std::uint32_t most,
                            float* times = nullptr) const {
     if (history_ == 0) return 0;
+    if (stored_) [[unlikely]]
+      return stored_->last_items(user, now, session_gap_, entries, most, times);
     const std::uint32_t pushed = users_[user].pushed.load(std::memory_order_acquire);
     const std::uint32_t length = std::min(pushed, most);
     // Relaxed, here and in visit(): a reader that meets a writer takes one session for another, once.
@@ -109,12 +116,24 @@ class UserState {
 
   // Whether the user's session goes on at this time. False for a user without items.
   bool goes_on(Row user, double now) const {
-    if (history_ == 0 || users_[user].pushed.load(std::memory_order_relaxed) == 0) return false;
+    if (history_ == 0) return false;
+    if (stored_) [[unlikely]]
+      return stored_->goes_on(user, now, session_gap_);
+    if (users_[user].pushed.load(std::memory_order_relaxed) == 0) return false;
     return now - visits_[user].last.load(std::memory_order_relaxed) <= session_gap_;
   }
   bool timed() const { return timed_; }
 
+  // REQUIRES: not is_stored().
   const RowSet& seen(Row user) const { return users_[user].seen; }
+  // Calls visit(item) for each item seen, in no particular order.
+  template <class Visit>
+  void for_each_seen(Row user, Visit visit) const {
+    if (!stored_) return seen(user).for_each(visit);
+    for (const Row item : stored_seen(user)) {
+      if (item < stored_->items) visit(item);
+    }
+  }
   void prefetch(Row user) const { __builtin_prefetch(&users_[user], 1); }
 
   // Forgets the items for which `gone(row)`, in the states of the first `users` users.
@@ -131,12 +150,12 @@ class UserState {
 
   std::size_t memory_bytes(Row users) const {
     std::size_t bytes = users_.memory_bytes() + ring_.memory_bytes() + times_.memory_bytes() + visits_.memory_bytes();
-    for (Row user = 0; user < users; ++user) bytes += users_[user].seen.memory_bytes();
+    for (Row user = 0; !stored_ && user < users; ++user) bytes += users_[user].seen.memory_bytes();
     return bytes;
   }
 
  private:
-  static constexpr std::uint32_t kDisliked = 1u << 31;  // beside the number of the session
+  static constexpr std::uint32_t kDisliked = StoredUsers::kDisliked;
 
   struct User {
     RowSet seen;
@@ -195,6 +214,7 @@ class UserState {
   Column<std::atomic<std::uint64_t>> ring_;
   Column<std::atomic<float>> times_;
   Column<Visits> visits_;
+  std::optional<StoredUsers> stored_;  // in place of the columns
 };
 
 }  // namespace recengine

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include "kernels/relaxed.hpp"
 #include "storage/chunked.hpp"
@@ -18,6 +19,8 @@ class ItemFeatures {
 
   std::size_t count() const { return count_; }
   void reserve(std::size_t items) { values_.reserve(items * count_); }
+  // Values that lie elsewhere, those of an item side by side, and are only read. Column::adopt.
+  void adopt(std::span<const float> values) { values_.adopt(values); }
   void wipe(Row item) {
     for (std::size_t f = 0; f < count_; ++f) set(item, f, 0);
   }

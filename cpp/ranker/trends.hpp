@@ -26,6 +26,8 @@ class Trends {
   using Levels = std::array<double, kCount>;
 
   void reserve(std::size_t items) { levels_.reserve(items); }
+  // kCount levels of each item that lie elsewhere and are only read; -infinity for none, never 0. Column::adopt.
+  void adopt(std::span<const double> levels) { levels_.adopt(levels); }
   void wipe(Row item) { restore(item, none()); }
 
   // One event of each item, at most kBatch.

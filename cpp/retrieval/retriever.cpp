@@ -58,6 +58,8 @@ Retriever::Retriever(EpochDomain& domain, EmbeddingTable& items)
 Way Retriever::choose(const Selection& selection, const std::vector<Row>* among,
                       const RetrievalOptions& options) const {
   if (among != nullptr) return Way::kGather;
+  if (held()) [[unlikely]]
+    return Way::kRows;
   if (options.way != Way::kAuto) return options.way;
   if (items_.count() < kSmall || is_restless()) return Way::kFlat;
   if (selection.filter == nullptr) return Way::kCells;
@@ -138,7 +140,7 @@ RetrievalReport Retriever::search_cosine(const float* query, const Selection& se
              static_cast<float>(selection.filter->count(items_)) * kGatherNs < rows * kCodedNs) {
     report.way = Way::kGather;
     scan_cosine(items_, query, selection, top);
-  } else if (options.way == Way::kRows || items_.count() < kSmall || is_restless()) {
+  } else if (options.way == Way::kRows || held() || items_.count() < kSmall || is_restless()) {
     report.way = Way::kRows;
     scan_cosine(items_, query, selection, top);
     report.search.scored = items_.size();
@@ -275,6 +277,7 @@ bool Retriever::maintain_graph() {
 }
 
 bool Retriever::maintain(std::size_t threads, std::atomic<bool>& stop) {
+  if (held()) return false;
   const bool cells = cells_.maintain(threads, stop);
   return maintain_graph() || cells;
 }

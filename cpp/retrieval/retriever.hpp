@@ -67,8 +67,16 @@ class Retriever {
   // Whether more rows await their codes than it pays to code.
   bool is_restless() const;
 
+  // While rows are not to be trusted: every query scans them in fp32, and nothing is derived from them.
+  void hold() { held_.store(true, std::memory_order_relaxed); }
+  // Release: whoever finds it released sees what was checked, and marked, before.
+  void release() { held_.store(false, std::memory_order_release); }
+  bool held() const { return held_.load(std::memory_order_acquire); }
+
   // Codes the rows that were written.
-  void follow() { cells_.follow(); }
+  void follow() {
+    if (!held()) cells_.follow();
+  }
   // Upkeep in steps. True if there may be more to do.
   bool maintain(std::size_t threads, std::atomic<bool>& stop);
   // The slots are about to be recycled. REQUIRES: writers are paused.
@@ -102,6 +110,7 @@ class Retriever {
 
   EpochDomain& domain_;
   EmbeddingTable& items_;
+  std::atomic<bool> held_{false};
   CellIndex cells_;
   LaggingCodes lagging_;
   std::mutex graph_mutex_;  // building, and taking from graph_dirty_

@@ -15,14 +15,15 @@ struct Selection {
   const RowSet* seen = nullptr;    // items of this set are left out
   std::span<const Row> excluded;   // and these, in ascending order
   const Filter* filter = nullptr;  // items that do not match are left out
+  std::span<const Row> listed{};   // and these are left out, in ascending order: what a user of a mapped file has seen
 
   bool admits(Row row) const {
     return !(seen != nullptr && seen->contains(row)) && !std::binary_search(excluded.begin(), excluded.end(), row) &&
-           (filter == nullptr || filter->admits(row));
+           (filter == nullptr || filter->admits(row)) && !std::binary_search(listed.begin(), listed.end(), row);
   }
 
   // For rows that the filter gave.
-  Selection without_filter() const { return {seen, excluded, nullptr}; }
+  Selection without_filter() const { return {seen, excluded, nullptr, listed}; }
 };
 
 }  // namespace recengine

@@ -6,7 +6,7 @@
 //
 // Thread safety: any number of readers beside one growing thread (`reserve` is serialised by the caller). `reserve`
 // publishes a chunk with release; readers load the directory with acquire. What the elements hold is the business of
-// their owner.
+// their owner. A table whose rows lie in a mapped file (`adopt`) is read only.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -49,6 +50,7 @@ class ChunkDirectory {
  public:
   void reserve(std::size_t rows, std::size_t row_bytes) {
     if (rows > chunk_begin(kMaxChunks - 1)) throw std::bad_alloc();
+    if (adopted_) return;
     const std::size_t before = chunks_;
     std::size_t after = before;
     while (chunk_begin(after) < rows) ++after;
@@ -65,6 +67,17 @@ class ChunkDirectory {
     if (after != before) capacity_.store(chunk_begin(after), std::memory_order_release);
   }
 
+  // Takes rows that lie one behind the other in memory of somebody else, who keeps it, for its own: nothing is copied.
+  // They can be read, not written; growing does nothing. REQUIRES: an empty directory, an aligned start.
+  void adopt(const std::byte* rows, std::size_t count, std::size_t row_bytes) {
+    for (; chunk_begin(chunks_) < count; ++chunks_) {
+      std::byte* const start = const_cast<std::byte*>(rows) + chunk_begin(chunks_) * row_bytes;
+      starts_[chunks_].store(start, std::memory_order_release);  // release: as reserve
+    }
+    capacity_.store(count, std::memory_order_release);
+    adopted_ = true;
+  }
+
   std::byte* start(std::size_t chunk) const { return starts_[chunk].load(std::memory_order_acquire); }
   std::size_t capacity() const { return capacity_.load(std::memory_order_acquire); }
   std::size_t memory_bytes() const { return bytes_.load(std::memory_order_relaxed); }
@@ -75,6 +88,7 @@ class ChunkDirectory {
   std::atomic<std::size_t> bytes_{0};
   std::array<Memory, kMaxChunks> memory_;  // the growing thread's, as is chunks_
   std::size_t chunks_ = 0;
+  bool adopted_ = false;
 };
 
 // A column of T. REQUIRES of T: zero bytes are a valid value (numbers, std::atomic of them, small structs of both).
@@ -93,6 +107,15 @@ class Column {
   }
 
   void reserve(std::size_t rows) { chunks_.reserve(rows, sizeof(T)); }  // grows only; std::bad_alloc changes nothing
+
+  // The same of elements that lie in memory of somebody else, as ChunkDirectory::adopt: one of T for each, or for
+  // several of another type that T is made of.
+  template <class Stored>
+  void adopt(std::span<const Stored> values) {
+    static_assert(std::is_trivially_destructible_v<T> && sizeof(T) % sizeof(Stored) == 0);
+    const std::span<const std::byte> bytes = std::as_bytes(values);
+    chunks_.adopt(bytes.data(), bytes.size() / sizeof(T), sizeof(T));
+  }
 
   // REQUIRES: row < capacity(). A position that was located once serves all columns.
   T& operator[](std::size_t row) { return at(locate(row)); }

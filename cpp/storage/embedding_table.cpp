@@ -37,10 +37,25 @@ void EmbeddingTable::grow_to(std::size_t count) {
   bias.reserve(count);
   accumulators.reserve(count);
   live_.reserve(count / 64 + 1);
+  reserve_derived(count);
+  rows.reserve(count);  // last: its capacity vouches for the others
+}
+
+void EmbeddingTable::reserve_derived(std::size_t count) {
   dirty.reserve(count);
   movement.reserve(count);
   for (const auto& [reserve, wipe] : attached_) reserve(count);
-  rows.reserve(count);  // last: its capacity vouches for the others
+}
+
+void EmbeddingTable::adopt(const Stored& stored) {
+  const std::lock_guard lock(slots_mutex_);
+  rows.adopt(stored.rows);
+  bias.adopt(stored.bias);
+  live_.adopt(stored.live);
+  std::size_t chunks = 0;
+  while (chunk_begin(chunks) < stored.bias.size()) ++chunks;
+  reserve_derived(chunk_begin(chunks));
+  count_.store(static_cast<Row>(stored.bias.size()), std::memory_order_release);  // as in take_slot
 }
 
 void EmbeddingTable::reserve(std::size_t extra) {

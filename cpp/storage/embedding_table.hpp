@@ -17,6 +17,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -96,6 +97,16 @@ class EmbeddingTable {
     return ids.insert(key, [row] { return row; }, [this](Row slot) { set_live(slot); }).second;
   }
 
+  // A table that lies in memory of somebody else and is only read: rows padded to the stride, biases and liveness (as
+  // live_word has it, with a word more than there are whole ones) of each slot. Sums of squares are not there. The ids
+  // are the caller's to adopt. REQUIRES: a new table.
+  struct Stored {
+    std::span<const std::byte> rows;
+    std::span<const float> bias;
+    std::span<const std::uint64_t> live;
+  };
+  void adopt(const Stored& stored);
+
   std::size_t memory_bytes() const;
 
   // Where a row and its scalars are: one look-up for whoever needs several of them.
@@ -117,6 +128,7 @@ class EmbeddingTable {
   Row take_slot();
   void retire_slot(Row row);
   void grow_to(std::size_t rows);
+  void reserve_derived(std::size_t rows);
 
   EpochDomain& domain_;
   const std::size_t dim_;

@@ -38,6 +38,13 @@ int sync_folder(const std::filesystem::path& folder) {
   return sync_to_disk(opened.descriptor) < 0 && errno != EINVAL ? -1 : 0;
 }
 
+void start_writing([[maybe_unused]] int file, [[maybe_unused]] off_t offset,
+                   [[maybe_unused]] std::size_t bytes) noexcept {
+#if defined(__linux__)
+  static_cast<void>(sync_file_range(file, offset, static_cast<off_t>(bytes), SYNC_FILE_RANGE_WRITE));  // advice
+#endif
+}
+
 std::size_t read_fully(int file, std::span<std::byte> into, const std::filesystem::path& path) {
   std::size_t done = 0;
   while (done < into.size()) {

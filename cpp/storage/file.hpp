@@ -47,6 +47,8 @@ struct File {
 int sync_to_disk(int file);
 // The same of the names in a folder.
 int sync_folder(const std::filesystem::path& folder);
+// Has the system begin to write these bytes to the disk, where it can be told to: sync_to_disk then finds less to do.
+void start_writing(int file, off_t offset, std::size_t bytes) noexcept;
 
 // Reads until `into` is full or the file ends; returns how much there was.
 std::size_t read_fully(int file, std::span<std::byte> into, const std::filesystem::path& path);

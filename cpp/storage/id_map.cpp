@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "storage/id_index.hpp"
+
 namespace recengine {
 namespace {
 
@@ -79,6 +81,19 @@ IdMap::StringKey::Id IdMap::StringKey::load(std::uint64_t word) {
   return {block + sizeof(std::uint16_t), block_length(block)};
 }
 
+IdMap::IdMap(EpochDomain& domain) : domain_(domain) {}
+
+void IdMap::adopt(std::unique_ptr<const IdIndex> stored) {
+  kind_.store(stored->kind(), std::memory_order_relaxed);
+  size_.store(stored->size(), std::memory_order_relaxed);
+  stored_ = std::move(stored);
+}
+
+Row IdMap::find_stored(std::int64_t id) const { return stored_ ? stored_->find(id) : kNoRow; }
+Row IdMap::find_stored(std::string_view id) const { return stored_ ? stored_->find(id) : kNoRow; }
+std::int64_t IdMap::stored_int_at(Row row) const { return stored_->int_at(row); }
+std::string_view IdMap::stored_string_at(Row row) const { return stored_->string_at(row); }
+
 IdMap::~IdMap() {
   for (Shard& shard : shards_) {
     const std::unique_ptr<Table> table(shard.table.load(std::memory_order_relaxed));
@@ -130,7 +145,9 @@ void IdMap::find_block(IdAt&& id_at, std::size_t count, Row* out) const {
       }
     }
   }
-  for (std::size_t i = 0; i < count; ++i) out[i] = probe<Key>(tables[i], tags[i], id_at(i)).row;
+  for (std::size_t i = 0; i < count; ++i) {
+    out[i] = tables[i] == nullptr ? find_stored(id_at(i)) : probe<Key>(tables[i], tags[i], id_at(i)).row;
+  }
 }
 
 void IdMap::find_many(const IdSpan& ids, std::size_t first, std::size_t count, Row* out) const {

@@ -48,9 +48,11 @@ struct IdSpan {
 // Throws std::invalid_argument naming the length or the position unless `id` is at most kMaxIdBytes of valid UTF-8.
 void validate_id(std::string_view id);
 
+class IdIndex;
+
 class IdMap {
  public:
-  explicit IdMap(EpochDomain& domain) : domain_(domain) {}
+  explicit IdMap(EpochDomain& domain);
   ~IdMap();  // REQUIRES: nobody uses the map any more. The domain must outlive it.
   IdMap(const IdMap&) = delete;
   IdMap& operator=(const IdMap&) = delete;
@@ -97,8 +99,19 @@ class IdMap {
 
   // The id of `row`. REQUIRES: the map is of that kind; the row was published and, if erased since, this thread has
   // been pinned since before. The string stays valid while it is pinned.
-  std::int64_t int_at(Row row) const { return IntKey::load(ids_[row].load(std::memory_order_acquire)); }
-  std::string_view string_at(Row row) const { return StringKey::load(ids_[row].load(std::memory_order_acquire)); }
+  std::int64_t int_at(Row row) const {
+    if (stored_) [[unlikely]]
+      return stored_int_at(row);
+    return IntKey::load(ids_[row].load(std::memory_order_acquire));
+  }
+  std::string_view string_at(Row row) const {
+    if (stored_) [[unlikely]]
+      return stored_string_at(row);
+    return StringKey::load(ids_[row].load(std::memory_order_acquire));
+  }
+
+  // The ids are those of an index from now on, which is only read. REQUIRES: a new map, not yet shared.
+  void adopt(std::unique_ptr<const IdIndex> stored);
 
   // Makes room for `extra` more ids spread like hashes, so that inserting them hardly ever grows a table. Throws
   // std::bad_alloc, changing nothing that can be seen.
@@ -187,8 +200,13 @@ class IdMap {
   Row find_as(typename Key::Id id) const {
     if (kind() != Key::kKind) return kNoRow;
     const std::uint64_t hash = Key::hash(id);
-    return probe<Key>(table_of(hash), tag_of(hash), id).row;
+    const Table* const table = table_of(hash);
+    return table == nullptr ? find_stored(id) : probe<Key>(table, tag_of(hash), id).row;
   }
+  Row find_stored(std::int64_t id) const;  // kNoRow if there is no index
+  Row find_stored(std::string_view id) const;
+  std::int64_t stored_int_at(Row row) const;
+  std::string_view stored_string_at(Row row) const;
 
   template <class Key, class Allocate, class Announce>
   std::pair<Row, bool> insert_as(typename Key::Id id, Allocate&& allocate, Announce&& announce) {
@@ -231,6 +249,7 @@ class IdMap {
   std::array<Shard, kShards> shards_;
   std::mutex rows_mutex_;  // serialises the growth of ids_
   Column<std::atomic<std::uint64_t>> ids_;
+  std::unique_ptr<const IdIndex> stored_;  // in place of all of this: the tables are empty then
 };
 
 }  // namespace recengine

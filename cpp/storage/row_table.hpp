@@ -36,6 +36,9 @@ class RowTable {
 
   void reserve(std::size_t rows) { chunks_.reserve(rows, row_bytes()); }  // as Column::reserve
 
+  // Rows as they lie in memory of somebody else, padded to the stride: as Column::adopt.
+  void adopt(std::span<const std::byte> rows) { chunks_.adopt(rows.data(), rows.size() / row_bytes(), row_bytes()); }
+
   std::size_t stride() const { return stride_; }
   Storage storage() const { return storage_; }
   std::size_t row_bytes() const { return row_bytes_; }

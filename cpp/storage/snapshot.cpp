@@ -16,6 +16,7 @@
 
 #include "storage/crc32c.hpp"
 #include "storage/file.hpp"
+#include "storage/interrupt.hpp"
 
 namespace recengine {
 namespace {
@@ -25,6 +26,7 @@ static_assert(std::endian::native == std::endian::little, "the file format is li
 constexpr std::array<char, 8> kMagic = {'R', 'E', 'C', 'E', 'N', 'G', 'I', 'N'};
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kBuffer = std::size_t{1} << 18;
+constexpr std::uint64_t kPiece = std::uint64_t{1} << 22;        // of a section between two looks at who wants to stop
 constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;  // one system call moves less than 2 GiB
 
 struct Header {
@@ -186,6 +188,12 @@ void SnapshotWriter::write_through(std::span<const std::byte> bytes) {
     const ssize_t done = retry([&] { return ::write(file_, bytes.data(), piece); });
     if (done < 0) fail();
     bytes = bytes.subspan(static_cast<std::size_t>(done));
+    written_ += static_cast<std::uint64_t>(done);
+  }
+  // The disk works while the next part is being made, instead of beginning with the sync.
+  if (written_ - started_ >= kBlock) {
+    start_writing(file_, static_cast<off_t>(started_), written_ - started_);
+    started_ = written_;
   }
 }
 
@@ -213,7 +221,7 @@ void SnapshotWriter::commit() {
   if (sync_folder(path_.parent_path()) < 0) fail();  // the name is on the disk when the folder is
 }
 
-SnapshotReader::SnapshotReader(const std::filesystem::path& path) : path_(path) {
+SnapshotReader::SnapshotReader(const std::filesystem::path& path, Access access) : path_(path) {
   const File file{retry([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); })};
   struct stat status{};
   if (file.descriptor < 0 || fstat(file.descriptor, &status) < 0) fail_io("load", path);
@@ -222,17 +230,19 @@ SnapshotReader::SnapshotReader(const std::filesystem::path& path) : path_(path) 
     fail_io("load", path);
   }
   if (!S_ISREG(status.st_mode)) fail("not a regular file");
+  identity_ = FileIdentity(status);
 
   // The header first: a foreign file, however large, is refused before it is read.
   Header header{};
   const std::size_t got = read_fully(file.descriptor, std::as_writable_bytes(std::span(&header, 1)), path);
   if (got < sizeof(kMagic) || header.magic != kMagic) fail("not a recengine file");
   if (got < sizeof(Header)) fail("cut inside the header");
-  if (header.version != kFormatVersion) {
-    fail("format version " + std::to_string(header.version) + ", or a damaged header; this build reads version " +
-         std::to_string(kFormatVersion));
+  if (header.version < kOldestVersion || header.version > kFormatVersion) {
+    fail("format version " + std::to_string(header.version) + ", or a damaged header; this build reads versions " +
+         std::to_string(kOldestVersion) + " to " + std::to_string(kFormatVersion));
   }
   if (header.header_crc != header_crc(header)) fail("damaged header (checksum)");
+  version_ = header.version;
   const auto length = static_cast<std::uint64_t>(status.st_size);
   if (length != header.file_length) {
     fail("its length is " + std::to_string(length) + " bytes, not " + std::to_string(header.file_length));
@@ -241,13 +251,21 @@ SnapshotReader::SnapshotReader(const std::filesystem::path& path) : path_(path) 
       length - header.table_offset != header.sections * sizeof(Section)) {
     fail("section table out of bounds");
   }
-  file_ = Memory(length);
-  const std::span<std::byte> all(file_.data(), length);
-  std::memcpy(all.data(), &header, sizeof(Header));
-  if (read_fully(file.descriptor, all.subspan(sizeof(Header)), path) != length - sizeof(Header))
-    fail("cut while reading");
+  if (access == Access::kMapped) {
+    mapping_ = FileMapping(file.descriptor, length);
+    if (!mapping_) fail_io("map", path);
+    bytes_ = mapping_.bytes();
+    if (std::memcmp(bytes_.data(), &header, sizeof(Header)) != 0) fail("changed while reading");
+  } else {
+    copy_ = Memory(length);
+    const std::span<std::byte> all(copy_.data(), length);
+    std::memcpy(all.data(), &header, sizeof(Header));
+    if (read_fully(file.descriptor, all.subspan(sizeof(Header)), path) != length - sizeof(Header))
+      fail("cut while reading");
+    bytes_ = all;
+  }
 
-  const auto table = all.subspan(header.table_offset);
+  const auto table = bytes_.subspan(header.table_offset);
   if (header.table_crc != crc32c(table)) fail("damaged section table (checksum)");
   sections_.resize(header.sections);
   if (!table.empty()) std::memcpy(sections_.data(), table.data(), table.size());
@@ -260,16 +278,34 @@ SnapshotReader::SnapshotReader(const std::filesystem::path& path) : path_(path) 
     if (section.offset != position || section.length > header.table_offset - position) {
       fail("section '" + name + "' out of bounds");
     }
-    const auto bytes = all.subspan(section.offset, section.length);
-    if (section.crc != crc32c(bytes)) fail("damaged section '" + name + "' (checksum)");
-    const std::uint64_t end = position + section.length;
-    position = aligned(end);  // not beyond the table, which begins at a multiple of 64 too
-    const auto padding = all.subspan(end, position - end);
-    if (std::any_of(padding.begin(), padding.end(), [](std::byte byte) { return byte != std::byte{0}; })) {
-      fail("damaged padding after section '" + name + "'");
-    }
+    if (access == Access::kCopied || section.length <= kSmall) check_section(section, nullptr);
+    position = aligned(position + section.length);  // not beyond the table, which begins at a multiple of 64 too
   }
   if (position != header.table_offset) fail("bytes that belong to no section");
+}
+
+bool SnapshotReader::check_section(const Section& section, const std::atomic<bool>* stop) const {
+  std::uint32_t crc = 0;
+  for (std::uint64_t done = 0; done < section.length;) {
+    const std::uint64_t piece = std::min(section.length - done, kPiece);
+    crc = crc32c(bytes_.subspan(section.offset + done, piece), crc);
+    done += piece;
+    if (stop == nullptr) continue;
+    if (stop->load(std::memory_order_relaxed)) return false;  // relaxed: it orders nothing
+    check_interrupt();
+  }
+  if (section.crc != crc) fail("damaged section '" + std::string(name_of(section)) + "' (checksum)");
+  const std::uint64_t end = section.offset + section.length;
+  const auto padding = bytes_.subspan(end, aligned(end) - end);
+  if (std::any_of(padding.begin(), padding.end(), [](std::byte byte) { return byte != std::byte{0}; })) {
+    fail("damaged padding after section '" + std::string(name_of(section)) + "'");
+  }
+  return true;
+}
+
+bool SnapshotReader::verify(const std::atomic<bool>& stop) const {
+  return std::all_of(sections_.begin(), sections_.end(),
+                     [&](const Section& section) { return check_section(section, &stop); });
 }
 
 const Section* SnapshotReader::find(std::string_view name) const {
@@ -281,7 +317,7 @@ const Section* SnapshotReader::find(std::string_view name) const {
 std::span<const std::byte> SnapshotReader::section(std::string_view name) const {
   const Section* section = find(name);
   if (section == nullptr) fail("no section '" + std::string(name) + "'");
-  return {file_.data() + section->offset, section->length};
+  return bytes_.subspan(section->offset, section->length);
 }
 
 std::span<const std::byte> SnapshotReader::typed_section(std::string_view name, ElementType type,

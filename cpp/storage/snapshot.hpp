@@ -1,13 +1,15 @@
 // The container of a saved engine: one file of named, checksummed sections. docs/file-format.md describes its bytes.
 //
-// A file appears under its name only when it is complete and on the disk; until then the old one stays. A reader hands
-// nothing out before all of the file has been checked.
+// A file appears under its name only when it is complete and on the disk; until then the old one stays. A reader that
+// copies the file hands nothing out before all of it has been checked. One that maps it has checked the structure and
+// the checksums of small sections: what it hands out of the others is not to be trusted before `verify` has returned.
 //
 // Errors: std::system_error for what the system refuses, FormatError for a file that is foreign, cut or damaged. Both
 // name the path.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -18,6 +20,7 @@
 #include <vector>
 
 #include "kernels/table.hpp"
+#include "storage/mapping.hpp"
 #include "storage/memory.hpp"
 
 namespace recengine {
@@ -27,7 +30,9 @@ class FormatError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::uint32_t kFormatVersion = 2;  // that is written
+inline constexpr std::uint32_t kOldestVersion = 1;  // that is read
+inline constexpr std::uint32_t kMappableVersion = 2;
 
 // What a section holds, so that no table is read as another type.
 enum class ElementType : std::uint32_t { kBytes, kInt64, kUint32, kUint64, kFloat32, kFloat64, kFloat16 };
@@ -118,8 +123,9 @@ class SnapshotWriter {
   std::filesystem::path temporary_;
   int file_ = -1;
   bool open_section_ = false;
-  std::uint64_t position_ = 0;     // the end of the file, what is buffered included
-  std::vector<std::byte> buffer_;  // the last bytes before position_, not yet given to the system
+  std::uint64_t position_ = 0;                         // the end of the file, what is buffered included
+  std::uint64_t written_ = kStart, started_ = kStart;  // given to the system; and on its way to the disk
+  std::vector<std::byte> buffer_;                      // the last bytes before position_, not yet given to the system
   std::vector<Section> sections_;
   bool in_memory_ = false;
   // In memory: the bytes from kStart to position_, in blocks of which all are full but the last, and those behind it.
@@ -128,8 +134,18 @@ class SnapshotWriter {
 
 class SnapshotReader {
  public:
-  // Reads the file into memory (as much as it is long) and checks every byte of it.
-  explicit SnapshotReader(const std::filesystem::path& path);
+  enum class Access : std::uint8_t { kCopied, kMapped };
+
+  // Reads the file into memory (as much as it is long) and checks every byte of it; or maps it (storage/mapping.hpp).
+  explicit SnapshotReader(const std::filesystem::path& path, Access access = Access::kCopied);
+
+  const std::filesystem::path& path() const { return path_; }
+  std::uint32_t version() const { return version_; }
+  FileIdentity identity() const { return identity_; }
+  std::size_t bytes() const { return bytes_.size(); }
+
+  // Checks every byte of a mapped file. Throws FormatError; returns false if `stop` was set meanwhile. Any thread.
+  bool verify(const std::atomic<bool>& stop) const;
 
   bool has(std::string_view name) const { return find(name) != nullptr; }
 
@@ -146,12 +162,20 @@ class SnapshotReader {
   const std::vector<Section>& sections() const { return sections_; }
 
  private:
+  static constexpr std::uint64_t kSmall = std::uint64_t{1} << 16;  // sections whose checksums do not wait
+
+  // Its checksum, and the zeros behind it. False if stopped.
+  bool check_section(const Section& section, const std::atomic<bool>* stop) const;
   const Section* find(std::string_view name) const;
   std::span<const std::byte> typed_section(std::string_view name, ElementType type, std::size_t size) const;
   [[noreturn]] void fail(std::string_view reason) const;
 
   std::filesystem::path path_;
-  Memory file_;
+  std::uint32_t version_ = 0;
+  FileIdentity identity_;
+  Memory copy_;
+  FileMapping mapping_;
+  std::span<const std::byte> bytes_;  // of the one or the other
   std::vector<Section> sections_;
 };
 

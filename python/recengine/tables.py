@@ -39,6 +39,8 @@ class Ids:
             return False
         try:
             return self._has(key)
+        except _core.FormatError:  # a mapped file turned out to be damaged
+            raise
         except ValueError:  # no 64-bit int, or no UTF-8: nothing that could be in here
             return False
 

@@ -191,7 +191,9 @@ class Base:
 
         ``"sources"``: the last offset of each. ``"durability"`` of an engine with a folder: the number of the log's
         next record, its length since the last snapshot, how often it was synced, checkpoints so far, what recovery
-        replayed and cut off, errors that wait to be made good, whether it is closed.
+        replayed and cut off, errors that wait to be made good, whether it is closed. ``"mapping"`` of an engine that is
+        mapped (`load`): its file, the file's length, whether all of it has been verified, and the damage that was found
+        (None if there was none).
 
         >>> sorted(Engine().stats())[:4]
         ['cells', 'durability', 'events', 'ignored_ids']

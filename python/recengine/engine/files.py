@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from threading import Lock
 from typing import Any, Literal, TypeVar
 
 from recengine import _core
@@ -16,7 +17,9 @@ EngineT = TypeVar("EngineT", bound="Files")
 class Files(Base):
     """Saving, loading, and living in a folder."""
 
-    __slots__ = ()
+    __slots__ = ("_reloading",)
+
+    _reloading: Lock  # of a mapped engine
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything to one checksummed file: `load` gives an engine that goes on bit for bit as this one would.
@@ -29,14 +32,28 @@ class Files(Base):
         self._core.save(file_name(path))
 
     @classmethod
-    def load(cls: type[EngineT], path: str | os.PathLike[str]) -> EngineT:
+    def load(cls: type[EngineT], path: str | os.PathLike[str], *, mmap: bool = False, verify: bool = False) -> EngineT:
         """The engine that `save` wrote; or, of the folder of another engine (`open`), its newest snapshot: a copy in
         memory, which does not follow what the other learns and leaves the folder alone.
+
+        Parameters
+        ----------
+        path
+            The file, or the folder. Other processes may write to the folder, and checkpoints replace the snapshot.
+        mmap
+            Use the file where it lies instead of reading it: the engine is there at once, whatever the file's size, and
+            processes share its pages. It is read-only: all that would change it is a RuntimeError. `reload` goes on to
+            a newer file. The file must be replaced (as `save` and checkpoints do), never written over.
+        verify
+            With `mmap`: check all of the file before returning, instead of its structure now and the rest in the
+            background. Until that is done queries scan all items, which gives the same answers more slowly; if it
+            finds damage, queries raise FormatError from then on. ``stats()["mapping"]`` says how far it is.
 
         Raises
         ------
         FormatError
-            (a ValueError) if the file is not one of recengine's, cut short, or damaged.
+            (a ValueError) if the file is not one of recengine's, cut short, or damaged; with `mmap` also if it is of
+            format version 1.
         OSError
             If it cannot be read.
 
@@ -47,11 +64,19 @@ class Files(Base):
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     engine.save(pathlib.Path(folder) / "engine")
         ...     again = Engine.load(pathlib.Path(folder) / "engine")
-        >>> again.recommend("ann", k=1)
-        Ranking(cup: 2)
+        ...     mapped = Engine.load(pathlib.Path(folder) / "engine", mmap=True, verify=True)
+        >>> again.recommend("ann", k=1), mapped.recommend("ann", k=1)
+        (Ranking(cup: 2), Ranking(cup: 2))
+        >>> mapped.learn_one("ann", "tea")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        RuntimeError: this engine is read-only, mapped from ...
         """
         engine = cls.__new__(cls)
         name = file_name(path)
+        if mmap:
+            engine._adopt(_core.Engine.load_mapped(name, bool(verify)))
+            engine._reloading = Lock()
+            return engine
         for attempt in range(10):
             try:
                 engine._adopt(_core.Engine.load(newest_snapshot(name) if os.path.isdir(name) else name))
@@ -61,6 +86,35 @@ class Files(Base):
             else:
                 break
         return engine
+
+    def reload(self) -> bool:
+        """Goes on to what has taken the place of a mapped engine's file (`load` with ``mmap=True``), or to the folder's
+        newest snapshot. False if there is nothing newer.
+
+        The new file is verified and prepared for retrieval first, which takes seconds for a million items; other
+        threads query the old one meanwhile, and a query that has begun ends with it. `threads` and `maintenance` are
+        kept; counters in `stats` are the new file's. Views of ids (`users`, `items`) that were taken before stay as
+        they were.
+
+        Raises ValueError for an engine that is not mapped, and what `load` raises for the new file: the engine then
+        stays as it was.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, Engine.open(folder, dim=16) as writer:
+        ...     reader = Engine.load(folder, mmap=True)
+        ...     writer.learn_one("ann", "tea")
+        ...     before = "tea" in reader.items, reader.reload()
+        ...     writer.checkpoint()
+        ...     before, reader.reload(), "tea" in reader.items
+        ((False, False), True, True)
+        """
+        if not self._core.mapped():
+            raise ValueError("reload needs an engine that is mapped: Engine.load(path, mmap=True)")
+        with self._reloading:  # one after another: an older file never takes the place of a newer one
+            fresh = self._core.reloaded()
+            if fresh is not None:
+                self._adopt(fresh)
+        return fresh is not None
 
     @classmethod
     def open(

@@ -1,0 +1,87 @@
+"""A small file of each format, written by the code of its time, with the answers that it gave then.
+
+`version-1-first` is the first there was; `version-1-last` has all that came before version 2: halves, sessions, a
+ranker, neighbors, filters, groups.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recengine import Engine, FormatError, Ranking
+
+FOLDER = Path(__file__).parent / "data" / "engines"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.gz"))
+MAPPABLE = [name for name in NAMES if not name.startswith("version-1-")]
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def unpacked(name: str, folder: Path) -> Path:
+    path = folder / name
+    path.write_bytes(gzip.decompress((FOLDER / f"{name}.gz").read_bytes()))
+    return path
+
+
+def check_answers(engine: Engine, name: str) -> None:
+    expected = json.loads((FOLDER / f"{name}.json").read_text())
+    assert sorted(engine.users) == expected["users"]
+    assert sorted(engine.items) == expected["items"]
+    for figure in ("events", "latest_timestamp"):
+        assert engine.stats()[figure] == expected[figure]
+    assert (engine.settings["dim"], engine.settings["history"]) == (expected["dim"], expected["history"])
+
+    def user(n: int) -> Any:
+        return n if isinstance(expected["users"][0], int) else f"user {n}"
+
+    def item(n: int) -> Any:
+        return -n if isinstance(expected["items"][0], int) else f"ítem {n}"
+
+    answers: dict[str, Ranking] = {
+        "user": engine.recommend(user(1), k=8),
+        "unseen": engine.recommend(user(2), k=8, exclude_seen=True),
+        "session": engine.recommend(history=[item(1), item(2)], k=8),
+        "nobody": engine.recommend(history=[], k=8),
+        "similar": engine.similar_items(item(2), k=5),
+    }
+    if "few" in expected:
+        answers["behaviour"] = engine.similar_items(item(2), k=5, by="behaviour")
+        answers["few"] = engine.recommend(user(1), k=8, filter=engine.filter("few"))
+        answers["group"] = engine.recommend(user(1), k=8, filter=engine.group("a", "b"))
+    for question, answer in answers.items():
+        ids, scores = expected[question]
+        assert answer.ids.tolist() == ids, question
+        np.testing.assert_allclose(answer.scores, scores, rtol=1e-5, atol=1e-6, err_msg=question)
+
+
+def test_there_is_a_file_of_each_version() -> None:
+    assert {name.split("-")[1] for name in NAMES} == {"1", "2"}
+
+
+def test_an_older_file_answers_as_it_did(name: str, tmp_path: Path) -> None:
+    engine = Engine.load(unpacked(name, tmp_path))
+    check_answers(engine, name)
+    engine.save(tmp_path / "again")  # in today's format
+    check_answers(Engine.load(tmp_path / "again"), name)
+    check_answers(Engine.load(tmp_path / "again", mmap=True, verify=True), name)
+    engine.learn_many(list(engine.users)[:5] * 40, list(engine.items)[:10] * 20)
+    assert np.isfinite(engine.factors().item_vectors).all()
+
+
+@pytest.mark.parametrize("mappable", MAPPABLE)
+def test_a_file_that_can_be_mapped_answers_as_it_did(mappable: str, tmp_path: Path) -> None:
+    check_answers(Engine.load(unpacked(mappable, tmp_path), mmap=True), mappable)
+
+
+def test_the_first_version_is_not_mapped(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="format version 1, which can only be loaded"):
+        Engine.load(unpacked("version-1-last", tmp_path), mmap=True)
