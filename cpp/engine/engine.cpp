@@ -27,6 +27,7 @@ Engine::Engine(const Settings& settings)
     : settings_(validated(settings)),
       model_(domain_, settings_),
       learner_(model_, settings_),
+      check_(learner_, settings_.limits.max_ahead),
       retriever_(domain_, model_.items),
       ranker_(model_, settings_),
       precisions_(model_.items.stride()),
@@ -155,12 +156,15 @@ std::vector<float> Engine::ranker_weights() const {
 
 Statistics Engine::statistics() {
   const auto pin = domain_.pin_reader();
+  std::array<std::uint64_t, kBadEventNames.size()> bad_events;
+  for (std::size_t r = 0; r < bad_events.size(); ++r) bad_events[r] = bad_events_[r].load(std::memory_order_relaxed);
   return {
       num_users(),
       num_items(),
       events_.load(std::memory_order_relaxed),
       queries_.load(std::memory_order_relaxed),
       ignored_ids_.load(std::memory_order_relaxed),
+      bad_events,
       model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()) + precisions_.memory_bytes(),
       model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
           ranker_.trends.memory_bytes() + ranker_.features.memory_bytes() + filters_.memory_bytes(),

@@ -12,6 +12,7 @@
 // forked child only queries work: changes throw std::runtime_error.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -25,6 +26,7 @@
 #include <vector>
 
 #include "engine/decision.hpp"
+#include "engine/event_check.hpp"
 #include "engine/event_sources.hpp"
 #include "engine/fit_tables.hpp"
 #include "engine/ids.hpp"
@@ -48,15 +50,6 @@ class SnapshotReader;
 class SnapshotWriter;
 
 inline constexpr double kLatest = std::numeric_limits<double>::quiet_NaN();  // "the latest timestamp seen"
-
-// A batch of events, borrowed. Null columns: values 1, weights 1, timestamps the latest one seen.
-struct EventColumns {
-  IdSpan users;
-  IdSpan items;
-  const float* values = nullptr;
-  const float* weights = nullptr;
-  const double* timestamps = nullptr;
-};
 
 // What a query asks for, beside whom it is for.
 struct QueryOptions {
@@ -109,15 +102,13 @@ struct FactorTable {
   std::vector<float> biases;
 };
 
-// Throws std::invalid_argument for a timestamp that is not a number of seconds within 1e15.
-void check_timestamp(double timestamp);
-
 // Throws std::invalid_argument naming the first value that is not finite, or beyond 1e15.
 void check_finite(std::span<const float> values, std::string_view what);
 
 struct Statistics {
   std::size_t users, items;
   std::uint64_t events, queries, ignored_ids;
+  std::array<std::uint64_t, kBadEventNames.size()> bad_events;  // left out, by reason, since the engine is there
   std::size_t user_bytes, item_bytes, index_bytes, neighbor_bytes;
   std::size_t clusters;
   std::uint64_t recall_samples;
@@ -137,8 +128,9 @@ class Engine {
   void learn_one(const Id& user, const Id& item, float value, float weight, double timestamp,
                  const SourceSpan& source = {});
   // Events of one user stay in order and on one thread. Returns how many were applied or skipped: all, unless
-  // interrupted.
-  std::size_t learn_many(const EventColumns& events, std::size_t threads, const SourceSpan& source = {});
+  // interrupted. Bad events are refused, all events with them, or left out and counted.
+  std::size_t learn_many(const EventColumns& events, std::size_t threads, const SourceSpan& source = {},
+                         OnBad on_bad = OnBad::kRaise);
   std::map<std::string, std::int64_t, std::less<>> sources() const { return sources_.all(); }
 
   // --- queries (engine_query.cpp, engine_rank.cpp)
@@ -186,6 +178,8 @@ class Engine {
   IdArray item_ids();
   bool has_user(const Id& id);
   bool has_item(const Id& id);
+  IdKind user_kind() const { return model_.users.ids.kind(); }  // none until the first
+  IdKind item_kind() const { return model_.items.ids.kind(); }
   std::size_t num_users() const { return model_.users.size(); }
   std::size_t num_items() const { return model_.items.size(); }
 
@@ -249,9 +243,11 @@ class Engine {
  private:
   struct Batch;
 
-  void check_events(const EventColumns& events, std::size_t first, std::size_t count) const;
-  std::size_t learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source);
-  // `latest`: the time of events without one. `is_checked`: check_events has been called.
+  std::size_t learn_all(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked);
+  std::size_t learn_good(const EventColumns& events, std::size_t threads, const SourceSpan& source);
+  void skip_all(const SourceSpan& source);
+  std::size_t learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked);
+  // `latest`: the time of events without one. `is_checked`: they are known to be good.
   std::size_t learn_batch(const EventColumns& events, std::size_t threads, double latest, const SourceSpan& source,
                           bool is_checked, std::uint64_t* record);
   void prepare(Batch& batch, std::size_t piece, bool is_checked) const;
@@ -370,6 +366,7 @@ class Engine {
   EpochDomain domain_;  // outlives what retires into it
   Model model_;
   Learner learner_;
+  const EventCheck check_;
   FilterSets filters_{domain_};
   Retriever retriever_;
   Ranker ranker_;
@@ -381,6 +378,7 @@ class Engine {
   std::atomic<std::uint64_t> queries_{0};
   std::atomic<std::uint64_t> decisions_{0};  // that the engine drew a seed for
   std::atomic<std::uint64_t> ignored_ids_{0};
+  std::array<std::atomic<std::uint64_t>, kBadEventNames.size()> bad_events_{};
   std::atomic<double> latest_timestamp_;  // NaN: none yet
   // Counts removals: rows looked up before it changed are looked up again.
   std::atomic<std::uint64_t> removals_{0};

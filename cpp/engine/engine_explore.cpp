@@ -198,7 +198,7 @@ std::vector<Decision> Engine::explore_many(const IdSpan& users, const QueryOptio
 }
 
 std::uint64_t Engine::impression(std::shared_ptr<const Decision> decision, double timestamp) {
-  if (!std::isnan(timestamp)) check_timestamp(timestamp);
+  if (!std::isnan(timestamp)) check_.require_timestamp(timestamp);
   check_writable();
   const auto pin = domain_.pin_writer();
   check_kind(model_.items.ids, decision->candidates.kind, "item");
@@ -220,7 +220,7 @@ double Engine::feedback(std::uint64_t number, const Id& item, float reward, doub
   if (!(std::abs(reward) <= kMostReward)) {
     throw std::invalid_argument(message("reward must be a number within 1e6, not ", reward));
   }
-  if (!std::isnan(timestamp)) check_timestamp(timestamp);
+  if (!std::isnan(timestamp)) check_.require_timestamp(timestamp);
   check_writable();
   const bool ranks = settings_.objective == Objective::kSoftmax || settings_.objective == Objective::kBpr;
   float value = reward, size = 1;

@@ -31,12 +31,6 @@ constexpr auto kChunkTime = std::chrono::milliseconds(20);
 constexpr std::size_t kSmallestChunk = 1024, kLargestChunk = std::size_t{1} << 16;  // events
 constexpr std::uint64_t kTimedEvents = 16;                                          // one learn_one in so many is timed
 
-void check_weight(float weight) {
-  if (!(weight >= 0 && std::isfinite(weight))) {
-    throw std::invalid_argument(message("weight must be finite and at least 0, not ", weight));
-  }
-}
-
 // Memory for an id that is new, and its kind: before the event is logged, so that nothing can go wrong afterwards.
 void make_room(EmbeddingTable& table, const Id& id) {
   if (find(table.ids, id) != kNoRow) return;
@@ -70,21 +64,6 @@ class OneId {
   const std::array<std::uint64_t, 2> offsets_;
 };
 
-EventColumns part_of(const EventColumns& events, std::size_t first, std::size_t count) {
-  const auto ids = [&](IdSpan span) {
-    span.size = count;
-    if (span.kind == IdKind::kString) {
-      span.offsets += first;
-    } else {
-      span.ints += first;
-    }
-    return span;
-  };
-  const auto numbers = [first](auto* column) { return column == nullptr ? nullptr : column + first; };
-  return {ids(events.users), ids(events.items), numbers(events.values), numbers(events.weights),
-          numbers(events.timestamps)};
-}
-
 std::uint32_t learn_flags(const EventColumns& events, const SourceSpan& source) {
   return (events.values != nullptr ? kHasValues : 0u) | (events.weights != nullptr ? kHasWeights : 0u) |
          (events.timestamps != nullptr ? kHasTimestamps : 0u) | (source.offsets.empty() ? 0u : kHasSource);
@@ -110,21 +89,12 @@ Row find_or_insert(EmbeddingTable& table, const Id& id) {
 
 }  // namespace
 
-void check_timestamp(double timestamp) {
-  if (!(std::abs(timestamp) <= kMaxTimestamp)) {
-    throw std::invalid_argument(message("timestamp must be a number of seconds within 1e15, not ", timestamp));
-  }
-}
-
 void Engine::learn_one(const Id& user, const Id& item, float value, float weight, double timestamp,
                        const SourceSpan& source) {
-  learner_.check_value(value);
-  check_weight(weight);
-  if (!std::isnan(timestamp)) check_timestamp(timestamp);
   check_kind(model_.users.ids, user.kind, "user");
   check_kind(model_.items.ids, item.kind, "item");
-  if (user.kind == IdKind::kString) validate_id(user.text);
-  if (item.kind == IdKind::kString) validate_id(item.text);
+  check_.require(user, item, value, weight);
+  if (!std::isnan(timestamp)) check_.require_timestamp(timestamp);
   check_source(source, 1);
   check_writable();
   if (sources_.count_old(source) > 0) return;
@@ -245,21 +215,11 @@ void Engine::Batch::sort(std::size_t piece) {
   for (std::size_t i = 0; i < count; ++i) order[first + starts[share[i]]++] = static_cast<std::uint16_t>(i);
 }
 
-void Engine::check_events(const EventColumns& events, std::size_t first, std::size_t count) const {
-  for (std::size_t e = first; e < first + count; ++e) {
-    if (events.values != nullptr) learner_.check_value(events.values[e]);
-    if (events.weights != nullptr) check_weight(events.weights[e]);
-    if (events.timestamps != nullptr) check_timestamp(events.timestamps[e]);
-    if (events.users.kind == IdKind::kString) validate_id(events.users.string_at(e));
-    if (events.items.kind == IdKind::kString) validate_id(events.items.string_at(e));
-  }
-}
-
 // Checks and looks up the events of a piece. Reads only: nothing has changed when it throws.
 void Engine::prepare(Batch& batch, std::size_t piece, bool is_checked) const {
   const EventColumns& events = batch.events;
   const std::size_t first = piece * kPiece, count = batch.piece_size(piece);
-  if (!is_checked) check_events(events, first, count);
+  if (!is_checked) check_.require(events, first, count);
   batch.sort(piece);
   const auto look_up = [&](const IdMap& ids, const IdSpan& names, Row* rows) {
     ids.find_many(names, first, count, rows + first);
@@ -271,7 +231,8 @@ void Engine::prepare(Batch& batch, std::size_t piece, bool is_checked) const {
   look_up(model_.items.ids, events.items, batch.items.get());
 }
 
-std::size_t Engine::learn_many(const EventColumns& all, std::size_t threads, const SourceSpan& whole_source) {
+std::size_t Engine::learn_many(const EventColumns& all, std::size_t threads, const SourceSpan& whole_source,
+                               OnBad on_bad) {
   if (all.users.size != all.items.size) {
     throw std::invalid_argument(
         message("users and items must be of equal length, not ", all.users.size, " and ", all.items.size));
@@ -285,17 +246,24 @@ std::size_t Engine::learn_many(const EventColumns& all, std::size_t threads, con
   if (old == all.users.size) return old;
   const EventColumns events = part_of(all, old, all.users.size - old);
   const SourceSpan source{whole_source.name, whole_source.offsets.subspan(old)};
-  if (journal_) return old + learn_logged(events, threads, source);
-  return old + learn_batch(events, threads, latest_timestamp(), source, false, nullptr);
+  return old +
+         (on_bad == OnBad::kSkip ? learn_good(events, threads, source) : learn_all(events, threads, source, false));
+}
+
+std::size_t Engine::learn_all(const EventColumns& events, std::size_t threads, const SourceSpan& source,
+                              bool is_checked) {
+  if (journal_) return learn_logged(events, threads, source, is_checked);
+  return learn_batch(events, threads, latest_timestamp(), source, is_checked, nullptr);
 }
 
 // Chunk by chunk: each is one record, logged and then applied as a whole.
-std::size_t Engine::learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source) {
+std::size_t Engine::learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source,
+                                 bool is_checked) {
   using Clock = std::chrono::steady_clock;
   const std::size_t size = events.users.size;
-  for (std::size_t first = 0; first < size; first += kPiece) {
+  for (std::size_t first = 0; first < size && !is_checked; first += kPiece) {
     check_interrupt();
-    check_events(events, first, std::min(kPiece, size - first));
+    check_.require(events, first, std::min(kPiece, size - first));
   }
   const double latest = latest_timestamp();
   std::size_t applied = 0, chunk = kPiece;

@@ -22,6 +22,21 @@ void IdArray::append(const IdMap& map, Row row) {
   }
 }
 
+void IdArray::append(const IdSpan& ids) {
+  kind = ids.kind;
+  for (std::size_t k = 0; k < ids.size; ++k) append(id_at(ids, k));
+}
+
+void IdArray::append(const Id& id) {
+  kind = id.kind;
+  if (kind == IdKind::kString) {
+    bytes += id.text;
+    offsets.push_back(bytes.size());
+  } else {
+    ints.push_back(id.number);
+  }
+}
+
 IdSpan IdArray::span() const { return {kind, size(), ints.data(), bytes.data(), offsets.data()}; }
 
 std::string describe(const Id& id) {

@@ -39,6 +39,8 @@ struct IdArray {
 
   std::size_t size() const { return kind == IdKind::kString ? offsets.size() - 1 : ints.size(); }
   void append(const IdMap& map, Row row);
+  void append(const Id& id);
+  void append(const IdSpan& ids);  // of the kind that there is, if there are some
   IdSpan span() const;
 };
 

@@ -70,7 +70,8 @@ void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& p
   payload.get_ids(users);
   payload.get_ids(items);
   const std::size_t size = users.span.size;
-  require(size > 0 && size == items.span.size, "users and items of unequal length");
+  require(size == items.span.size, "users and items of unequal length");
+  require(size > 0 || (flags & kHasSource) != 0, "no events");
   const auto column = [&]<class T>(std::uint32_t flag, T) -> std::span<const T> {
     return (flags & flag) != 0 ? payload.get_array<T>(size) : std::span<const T>();
   };
@@ -80,8 +81,13 @@ void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& p
   const EventColumns events{users.span, items.span, values.data(), weights.data(), timestamps.data()};
   check_kind(model_.users.ids, users.span.kind, "user");
   check_kind(model_.items.ids, items.span.kind, "item");
-  check_events(events, 0, size);
+  check_.require(events, 0, size, true);
 
+  if (size == 0) {  // all that the source delivered was bad
+    learn_pending(pending);
+    sources_.take(source, offset);
+    return;
+  }
   const bool timed = !timestamps.empty();
   const bool alike =
       pending.size() == 0 || (pending.has_timestamps == timed && (timed || pending.latest == latest) &&

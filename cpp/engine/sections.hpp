@@ -49,6 +49,10 @@ void save_settings(SnapshotWriter& file, const Settings& settings, float learnin
 bool has_sessions(const SnapshotReader& file);
 Settings load_settings(const SnapshotReader& file);
 
+// --- sections_limits.cpp
+void save_limits(SnapshotWriter& file, const LimitSettings& limits);
+LimitSettings load_limits(const SnapshotReader& file);
+
 // --- sections_tables.cpp
 std::vector<Row> live_rows(const EmbeddingTable& table);
 void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table,

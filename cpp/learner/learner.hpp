@@ -52,7 +52,8 @@ class Learner {
   float learning_rate() const { return learning_rate_.load(std::memory_order_relaxed); }
   void set_learning_rate(float rate) { learning_rate_.store(rate, std::memory_order_relaxed); }
 
-  // Refuses a value that the objective cannot learn from: throws std::invalid_argument.
+  // Whether the objective can learn from a value; check_value throws std::invalid_argument where it cannot.
+  bool takes(float value) const;
   void check_value(float value) const;
 
   // score + b_u + b: what the sigmoid is taken of (logistic), or the rating (squared).

@@ -68,6 +68,10 @@ std::string_view name_of(RankerKind ranker) { return name_in(kRankers, ranker); 
 
 void check_learning_rate(double rate) { check_range("learning_rate", rate, 0, 1e6, "a finite number of at least 0"); }
 
+void LimitSettings::validate() const {
+  if (!(max_ahead >= 0)) refuse("max_ahead", "a number of seconds of at least 0", max_ahead);
+}
+
 void Settings::validate() const {
   if (dim < 1 || dim > kMaxDim) refuse("dim", message("between 1 and ", kMaxDim), dim);
   check_learning_rate(learning_rate);
@@ -85,6 +89,7 @@ void Settings::validate() const {
   }
   if (!(session_gap >= 0)) refuse("session_gap", "a number of seconds of at least 0", session_gap);
   als.validate();
+  limits.validate();
   if (user_model == UserModel::kAls && dim > kMaxAlsDim) {
     refuse("dim", message("at most ", kMaxAlsDim, " for user_model 'als'"), dim);
   }

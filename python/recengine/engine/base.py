@@ -63,6 +63,7 @@ class Base:
         als_unobserved_weight: float = ALS.unobserved_weight,
         als_l2: float = ALS.l2,
         als_l2_exponent: float = ALS.l2_exponent,
+        max_ahead: float = 86400.0,
         threads: int | None = None,
         maintenance: bool = True,
     ) -> None:
@@ -102,6 +103,7 @@ class Base:
                 "als_unobserved_weight": als_unobserved_weight,
                 "als_l2": als_l2,
                 "als_l2_exponent": als_l2_exponent,
+                "max_ahead": max_ahead,
             }
         )
         if threads is not None:
@@ -156,7 +158,7 @@ class Base:
         settings["item_features"] = tuple(settings["item_features"])
         if settings["ranker"] == _NO_RANKER:
             settings["ranker"] = None
-        doubles = ("popularity_half_life", "neighbors_half_life")  # the others are float32 in the core
+        doubles = ("popularity_half_life", "neighbors_half_life", "max_ahead")  # the others are float32 in the core
         return {
             name: shortest(value) if isinstance(value, float) and name not in doubles else value
             for name, value in settings.items()
@@ -194,7 +196,7 @@ class Base:
         replayed and cut off, errors that wait to be made good, whether it is closed.
 
         >>> sorted(Engine().stats())[:4]
-        ['cells', 'durability', 'events', 'ignored_ids']
+        ['bad_events', 'cells', 'durability', 'events']
         """
         return self._core.stats()
 

@@ -88,6 +88,11 @@ class Engine(Learning, Queries, Scores, Decisions, Catalogue, Rows, Files):
         Item rows then come from `fit` with method "ials" and stay where they are, unless a `learning_rate` is given.
     als_unobserved_weight, als_l2, als_l2_exponent
         What that minimises: see `Ials`, which has the same defaults.
+    max_ahead
+        Seconds that a timestamp may be ahead of this machine's clock; what is further ahead is refused (`learn_many`
+        can skip it). An event from far ahead would be popular for as long, and sessions would not end until then, since
+        the engine's clock is the latest timestamp; with the default of a day it recovers within one. Times of the past
+        are taken as they are: they count what they still weigh. ``math.inf``: any time within 1e15 seconds.
     threads
         Most threads a call may use; default: the processors of the machine. Can be changed later.
     maintenance
