@@ -47,6 +47,10 @@ Settings to_settings(const py::dict& values) {
   settings.neighbors_half_life = to_number(values, "neighbors_half_life");
   settings.ranker = parse_ranker(to_text(values, "ranker"));
   settings.item_features = py::cast<std::vector<std::string>>(values["item_features"]);
+  settings.limits.max_users = integer("max_users", kMaxCapacity);
+  settings.limits.max_items = integer("max_items", kMaxCapacity);
+  settings.limits.evict = parse_eviction(to_text(values, "evict"));
+  settings.limits.user_budget = to_number(values, "user_budget");
   settings.limits.max_ahead = to_number(values, "max_ahead");
   settings.user_model = parse_user_model(to_text(values, "user_model"));
   settings.als.unobserved_weight = number("als_unobserved_weight");
@@ -78,6 +82,10 @@ py::dict from_settings(const Settings& settings) {
   values["neighbors_half_life"] = settings.neighbors_half_life;
   values["ranker"] = name_of(settings.ranker);
   values["item_features"] = settings.item_features;
+  values["max_users"] = settings.limits.max_users;
+  values["max_items"] = settings.limits.max_items;
+  values["evict"] = name_of(settings.limits.evict);
+  values["user_budget"] = settings.limits.user_budget;
   values["max_ahead"] = settings.limits.max_ahead;
   values["user_model"] = name_of(settings.user_model);
   values["als_unobserved_weight"] = settings.als.unobserved_weight;
@@ -327,6 +335,7 @@ py::dict statistics(Engine& engine) {
     bad_events[py::str(kBadEventNames[reason])] = figures.bad_events[reason];
   }
   values["bad_events"] = bad_events;
+  values["over_budget"] = figures.over_budget;
   values["latest_timestamp"] =
       std::isnan(figures.latest_timestamp) ? py::object(py::none()) : py::object(py::float_(figures.latest_timestamp));
   values["learn_us"] = latency(engine.learn_latency());

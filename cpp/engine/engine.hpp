@@ -25,6 +25,8 @@
 #include <string>
 #include <vector>
 
+#include "durability/gate.hpp"
+#include "engine/capacity.hpp"
 #include "engine/decision.hpp"
 #include "engine/event_check.hpp"
 #include "engine/event_sources.hpp"
@@ -38,6 +40,7 @@
 #include "learner/learner.hpp"
 #include "learner/model.hpp"
 #include "learner/settings.hpp"
+#include "learner/user_budget.hpp"
 #include "ranker/ranker.hpp"
 #include "retrieval/filter_sets.hpp"
 #include "retrieval/retriever.hpp"
@@ -108,6 +111,7 @@ void check_finite(std::span<const float> values, std::string_view what);
 struct Statistics {
   std::size_t users, items;
   std::uint64_t events, queries, ignored_ids;
+  std::uint64_t over_budget;                                    // events that were only remembered, like the next
   std::array<std::uint64_t, kBadEventNames.size()> bad_events;  // left out, by reason, since the engine is there
   std::size_t user_bytes, item_bytes, index_bytes, neighbor_bytes;
   std::size_t clusters;
@@ -243,13 +247,23 @@ class Engine {
  private:
   struct Batch;
 
-  std::size_t learn_all(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked);
+  // `claims`: room for the new ids has been claimed. Null: if there is a limit, it is claimed here.
+  std::size_t learn_all(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                        Claims* claims = nullptr);
+  // The next three add to `applied` as they go.
+  void learn_bounded(const EventColumns& events, std::size_t threads, const SourceSpan& source, std::size_t& applied);
+  void learn_evicting(const EventColumns& events, std::size_t threads, const SourceSpan& source, std::size_t& applied);
   std::size_t learn_good(const EventColumns& events, std::size_t threads, const SourceSpan& source);
+  std::size_t find_no_room(const EventColumns& events, Claims& claims, std::vector<BadEvent>& reasons);
   void skip_all(const SourceSpan& source);
-  std::size_t learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked);
+  void learn_some(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                  Claims* claims, std::size_t& applied);
+  void learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                    Claims* claims, std::size_t& applied);
+  void check_all(const EventColumns& events) const;
   // `latest`: the time of events without one. `is_checked`: they are known to be good.
   std::size_t learn_batch(const EventColumns& events, std::size_t threads, double latest, const SourceSpan& source,
-                          bool is_checked, std::uint64_t* record);
+                          bool is_checked, Claims* claims, std::uint64_t* record);
   void prepare(Batch& batch, std::size_t piece, bool is_checked) const;
   void learn_units(Batch& batch);
   void count_learned(std::span<const Event> events);
@@ -320,6 +334,37 @@ class Engine {
                       std::vector<std::vector<Scored<float>>>& results, std::size_t first,
                       std::atomic<bool>& certified);
 
+  // --- limits (engine_capacity.cpp)
+  bool is_bounded() const { return user_capacity_.on() || item_capacity_.on(); }
+  void enforce_limits(bool on) {
+    user_capacity_.enforce(on);
+    item_capacity_.enforce(on);
+  }
+  void touch(Row user, Row item, std::uint64_t use) {
+    user_capacity_.touch(user, use);
+    item_capacity_.touch(item, use);
+  }
+  static Row find_or_add(EmbeddingTable& table, const Id& id, Claims* claims, void (Claims::*added)());
+  Row user_row(const Id& id, Claims* claims);
+  Row item_row(const Id& id, Claims* claims);
+  // Claims room for those of the two that are new; makes it, if need be, without the writer's pin.
+  void claim_rows(const Id& user, const Id& item, Claims& claims, std::optional<EpochDomain::Pin>& pin);
+  // For ids of one table that are set; the known ones are used now. The same.
+  void claim_block(bool is_users, const IdSpan& ids, std::uint64_t use, Claims& claims,
+                   std::optional<EpochDomain::Pin>& pin);
+  void claim_pairs(const EventColumns& pairs, Claims& claims);
+  // Until there is room for so many: those that were not used since `before` go, least recent first. Throws
+  // std::invalid_argument where none may. REQUIRES: no pin, no passage of evictions_.
+  void make_room(std::size_t users, std::size_t items,
+                 std::uint64_t before = std::numeric_limits<std::uint64_t>::max());
+  std::uint64_t take_uses(std::size_t count) { return uses_.fetch_add(count, std::memory_order_relaxed); }
+  // Whether what the user does may be noticed by others.
+  bool is_within_budget(Row user) { return !budget_.on() || budget_.take(user, latest_timestamp()); }
+  void remember_only(const Event& event);
+  // REQUIRES: a Quiet, a reader's pin, known ids. The record.
+  std::uint64_t erase_users(const IdSpan& ids);
+  std::uint64_t erase_items(const IdSpan& ids);
+
   void put_rows(const FitTables& tables);
   FactorTable factors_of(const EmbeddingTable& table);
   void sweep_removed();
@@ -367,6 +412,9 @@ class Engine {
   Model model_;
   Learner learner_;
   const EventCheck check_;
+  UserBudget budget_;
+  Capacity user_capacity_, item_capacity_;
+  Gate evictions_;  // learners of a batch are inside; shut by who evicts, so that what was found known stays so
   FilterSets filters_{domain_};
   Retriever retriever_;
   Ranker ranker_;
@@ -379,6 +427,8 @@ class Engine {
   std::atomic<std::uint64_t> decisions_{0};  // that the engine drew a seed for
   std::atomic<std::uint64_t> ignored_ids_{0};
   std::array<std::atomic<std::uint64_t>, kBadEventNames.size()> bad_events_{};
+  std::atomic<std::uint64_t> over_budget_{0};
+  std::atomic<std::uint64_t> uses_{1};    // the next stamp of a row that is learned from or set
   std::atomic<double> latest_timestamp_;  // NaN: none yet
   // Counts removals: rows looked up before it changed are looked up again.
   std::atomic<std::uint64_t> removals_{0};

@@ -51,6 +51,12 @@ void Engine::write_state(SnapshotWriter& file) {
   save_ranker(file, settings_, ranker_, items);
   save_filters(file, filters_, items);
   save_sources(file, sources_);
+  if (user_capacity_.evicts() || item_capacity_.evicts()) {
+    add<std::uint64_t>(file, "uses", {uses_.load(std::memory_order_relaxed)});
+    save_uses(file, "users.uses", user_capacity_, users);
+    save_uses(file, "items.uses", item_capacity_, items);
+  }
+  save_budgets(file, budget_, users);
 }
 
 std::unique_ptr<Engine> Engine::load(const std::string& path) {
@@ -90,6 +96,14 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   load_ranker(file, engine->ranker_, items, model.items);
   load_filters(file, engine->filters_, items, model.items);
   load_sources(file, engine->sources_);
+  if (engine->user_capacity_.evicts() || engine->item_capacity_.evicts()) {
+    const std::uint64_t next = read<std::uint64_t>(file, "uses", 1)[0];
+    require(next >= 1 && next < std::uint64_t{1} << 63, "the number of uses is out of range");
+    load_uses(file, "users.uses", engine->user_capacity_, users, next);
+    load_uses(file, "items.uses", engine->item_capacity_, items, next);
+    engine->uses_.store(next, std::memory_order_relaxed);
+  }
+  load_budgets(file, engine->budget_, users);
 
   const auto globals = read<float>(file, "globals", 2);
   require(std::isfinite(globals[0]) && std::isfinite(globals[1]) && globals[1] >= 0, "a global value is out of range");

@@ -1,9 +1,11 @@
 // Batches of which some events are bad: the others are learned.
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "engine/engine.hpp"
+#include "engine/newcomers.hpp"
 #include "storage/interrupt.hpp"
 
 namespace recengine {
@@ -55,13 +57,19 @@ std::size_t Engine::learn_good(const EventColumns& events, std::size_t threads, 
     reasons[e] = check_.find(events, e);
     bad += reasons[e] != BadEvent::kNone;
   }
-  if (bad == 0) return learn_all(events, threads, source, true);
+  std::optional<Claims> claims;
+  if (is_bounded() && settings_.limits.evict == Eviction::kError) {
+    claims.emplace(user_capacity_, item_capacity_);
+    bad += find_no_room(events, *claims, reasons);
+  }
+  Claims* const claimed = claims ? &*claims : nullptr;
+  if (bad == 0) return learn_all(events, threads, source, true, claimed);
   std::size_t applied = size;
   if (bad == size) {
     skip_all(source);
   } else {
     const GoodEvents good(events, source, reasons);
-    const std::size_t learned = learn_all(good.columns(), threads, {source.name, good.offsets}, true);
+    const std::size_t learned = learn_all(good.columns(), threads, {source.name, good.offsets}, true, claimed);
     if (learned < good.places.size()) applied = good.places[learned];
   }
   for (std::size_t e = 0; e < applied; ++e) {
@@ -69,6 +77,19 @@ std::size_t Engine::learn_good(const EventColumns& events, std::size_t threads, 
     bad_events_[static_cast<std::size_t>(reasons[e])].fetch_add(1, std::memory_order_relaxed);
   }
   return applied;
+}
+
+// Marks those of the good events whose ids are new and find no room; how many. For the others it is claimed.
+std::size_t Engine::find_no_room(const EventColumns& events, Claims& claims, std::vector<BadEvent>& reasons) {
+  Newcomers newcomers(domain_, model_.users.ids, model_.items.ids, events, claims);
+  std::size_t found = 0;
+  for (std::size_t e = 0; e < reasons.size(); ++e) {
+    if (e % kPiece == 0) check_interrupt();
+    if (reasons[e] != BadEvent::kNone) continue;
+    reasons[e] = newcomers.admit(e);
+    found += reasons[e] != BadEvent::kNone;
+  }
+  return found;
 }
 
 // There is nothing to learn, but the source need not deliver it again: a record without events.

@@ -31,19 +31,25 @@ double now() { return std::chrono::duration<double>(std::chrono::system_clock::n
 
 }  // namespace
 
+IdSpan part_of(IdSpan ids, std::size_t first, std::size_t count) {
+  ids.size = count;
+  if (ids.kind == IdKind::kString) {
+    ids.offsets += first;
+  } else {
+    ids.ints += first;
+  }
+  return ids;
+}
+
 EventColumns part_of(const EventColumns& events, std::size_t first, std::size_t count) {
-  const auto ids = [&](IdSpan span) {
-    span.size = count;
-    if (span.kind == IdKind::kString) {
-      span.offsets += first;
-    } else {
-      span.ints += first;
-    }
-    return span;
-  };
   const auto column = [first](auto* values) { return values == nullptr ? nullptr : values + first; };
-  return {ids(events.users),         ids(events.items),      column(events.values), column(events.weights),
-          column(events.timestamps), column(events.no_user), column(events.no_item)};
+  return {part_of(events.users, first, count),
+          part_of(events.items, first, count),
+          column(events.values),
+          column(events.weights),
+          column(events.timestamps),
+          column(events.no_user),
+          column(events.no_item)};
 }
 
 EventCheck::EventCheck(const Learner& learner, double max_ahead)
@@ -79,6 +85,8 @@ void EventCheck::require(const EventColumns& events, std::size_t first, std::siz
   for (std::size_t e = first; e < first + count; ++e) {
     switch (find(events, e, logged)) {
       case BadEvent::kNone:
+      case BadEvent::kMaxUsers:
+      case BadEvent::kMaxItems:
         continue;
       case BadEvent::kValue:
         learner_.check_value(events.values[e]);

@@ -31,11 +31,13 @@ struct EventColumns {
   const std::uint8_t* no_item = nullptr;
 };
 
+IdSpan part_of(IdSpan ids, std::size_t first, std::size_t count);
 EventColumns part_of(const EventColumns& events, std::size_t first, std::size_t count);
 
 // Why an event cannot be learned from.
-enum class BadEvent : std::uint32_t { kNone, kValue, kWeight, kTimestamp, kUser, kItem };
-inline constexpr std::array<std::string_view, 6> kBadEventNames{"", "value", "weight", "timestamp", "user", "item"};
+enum class BadEvent : std::uint32_t { kNone, kValue, kWeight, kTimestamp, kUser, kItem, kMaxUsers, kMaxItems };
+inline constexpr std::array<std::string_view, 8> kBadEventNames{"",     "value", "weight",    "timestamp",
+                                                                "user", "item",  "max_users", "max_items"};
 
 // Whether a batch with bad events is refused as a whole, or learned without them.
 enum class OnBad : std::uint32_t { kRaise, kSkip };
@@ -46,6 +48,7 @@ class EventCheck {
   EventCheck(const Learner& learner, double max_ahead);
 
   // `logged`: the event was checked by the clock of its day.
+  // Looks at the event alone: whether there is room for its ids is asked elsewhere (newcomers.hpp).
   BadEvent find(const EventColumns& events, std::size_t e, bool logged = false) const;
   // Throw std::invalid_argument for a bad event, naming what is bad.
   void require(const EventColumns& events, std::size_t first, std::size_t count, bool logged = false) const;

@@ -94,7 +94,7 @@ void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& p
                               pending.users.kind == users.span.kind && pending.items.kind == items.span.kind);
   if (!alike || size > kSmallRecord || pending.size() + size > kMerged) learn_pending(pending);
   if (size > kSmallRecord) {
-    learn_batch(events, 1, latest, {}, true, nullptr);
+    learn_batch(events, 1, latest, {}, true, nullptr, nullptr);
   } else {
     Replay::append(pending.users, users.span);
     Replay::append(pending.items, items.span);
@@ -113,7 +113,7 @@ void Engine::learn_pending(Replay& pending) {
   if (pending.size() == 0) return;
   const EventColumns events{pending.users.span(), pending.items.span(), pending.values.data(), pending.weights.data(),
                             pending.has_timestamps ? pending.timestamps.data() : nullptr};
-  learn_batch(events, 1, pending.latest, {}, true, nullptr);
+  learn_batch(events, 1, pending.latest, {}, true, nullptr, nullptr);
   pending.clear();
 }
 

@@ -349,6 +349,13 @@ void Learner::dislike(const Event& event) {
   model_.user_state.observe(event.user, event.item, event.timestamp, true);
 }
 
+void Learner::record(const Event& event) {
+  const bool disliked = is_dislike(event);
+  if (disliked || is_choice(event)) {
+    model_.user_state.observe(event.user, event.item, event.timestamp, disliked);
+  }
+}
+
 // What the user did, whether or not it moved a row.
 void Learner::observe(const Event& event) {
   if (!is_choice(event)) return;

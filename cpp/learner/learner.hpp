@@ -44,6 +44,8 @@ class Learner {
   void learn_run(std::span<const Event> events);
   // The same of an event that `is_dislike`.
   void dislike(const Event& event);
+  // Only what the user did is remembered, with the user: no row moves, nothing is counted.
+  void record(const Event& event);
   // Softmax and bpr: a negative value. The item shall rank below others, and enters the history as what it is.
   bool is_dislike(const Event& event) const { return event.value < 0 && ranks(); }
   // Adds learned events to the popularity. Apart from `learn`, which does not look at popularity, so that a batch does

@@ -60,14 +60,19 @@ class EmbeddingTable {
 
   template <class Key>
   Row find_or_insert(Key key) {
+    return insert(key).first;
+  }
+  // And whether it is new.
+  template <class Key>
+  std::pair<Row, bool> insert(Key key) {
     const Row found = ids.find(key);
-    if (found != kNoRow) return found;
+    if (found != kNoRow) return {found, false};
     const auto announce = [this](Row row) {
       set_live(row);
       full_fence();
       mark_replaced(row);
     };
-    return ids.insert(key, [this] { return take_slot(); }, announce).first;
+    return ids.insert(key, [this] { return take_slot(); }, announce);
   }
 
   // The row was written, other than by a step of learning. REQUIRES: a full fence since.

@@ -50,7 +50,8 @@ class Learning(Base):
         Raises
         ------
         ValueError, TypeError
-            Before anything changes: for a value, weight, timestamp, id or offset that is not valid.
+            Before anything changes: for a value, weight, timestamp, id or offset that is not valid, or a new id that
+            `max_users` or `max_items` leave no room for.
         OSError
             If the engine has a folder (`open`) and the event cannot be logged: it is not learned.
 
@@ -100,7 +101,8 @@ class Learning(Base):
             "raise": one event that is not valid, and none is learned. "skip": the others are learned, as if the bad
             ones were not there (their offsets are taken all the same). ``stats()["bad_events"]`` counts them by what is
             bad: "value", "weight", "timestamp" (also one too far ahead), "user" or "item" (too long, no UTF-8, missing,
-            beyond 64 bits, or of another kind than the engine's; of a list or an array of objects, the first id's).
+            beyond 64 bits, or of another kind than the engine's; of a list or an array of objects, the first id's),
+            "max_users" or "max_items" (a new one that there is no room for).
 
         Raises
         ------
