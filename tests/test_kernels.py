@@ -95,12 +95,12 @@ def test_steps(name: str, dim: int, slope: float, rate: float, l2: float, clip: 
     before = row.copy()
     _core.select_kernels(name)
 
-    stepped, gradient = _core.kernel_step_candidate(row, x, slope, rate, l2, clip)
-    walked = _core.kernel_step_row(row, x, slope, rate, l2, clip)
+    (stepped,), gradient, (distance,) = _core.kernel_step_rows(row[None], x, [slope], [rate], rate * l2, clip)
 
     expected, tolerance = expected_step(before, x, slope, rate, l2, clip)
     assert np.all(np.abs(stepped - expected) <= tolerance)
-    assert np.all(np.abs(walked - expected) <= tolerance)
+    moved = float(np.linalg.norm(stepped.astype(np.float64) - before))
+    assert moved <= distance <= moved * (1 + 3 * gamma(dim + 128)) + 1e-15
     wide_gradient = slope * before.astype(np.float64)
     assert np.all(np.abs(gradient - wide_gradient) <= UNIT_ROUNDOFF * np.abs(wide_gradient) + np.finfo(np.float32).tiny)
     np.testing.assert_array_equal(row, before)
@@ -123,11 +123,40 @@ def test_rows_stay_finite(
     row, x = normal(rng, dim), normal(rng, dim)
     x[rng.integers(0, dim, len(hostile))] = hostile
     _core.select_kernels(name)
-    stepped, _ = _core.kernel_step_candidate(row, x, slope, rate, l2, clip)
-    for after in (stepped, _core.kernel_step_row(row, x, slope, rate, l2, clip)):
-        assert np.all(np.isfinite(after))
-        moved = np.abs(after.astype(np.float64) - row)
-        assert np.all(moved <= clip + UNIT_ROUNDOFF * np.abs(after.astype(np.float64)))
+    with np.errstate(all="ignore"):
+        decay = np.float32(rate) * np.float32(l2)
+    (after,), _, _ = _core.kernel_step_rows(row[None], x, [slope], [rate], float(decay), clip)
+    assert np.all(np.isfinite(after))
+    moved = np.abs(after.astype(np.float64) - row)
+    assert np.all(moved <= clip + UNIT_ROUNDOFF * np.abs(after.astype(np.float64)))
+
+
+@every_kernel
+@given(count=st.integers(1, 40), dim=st.sampled_from([1, 7, 16, 64, 80, 200]), seed=SEEDS)
+def test_many_steps_are_one_after_the_other(name: str, count: int, dim: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, x, slopes, rates = normal(rng, count, dim), normal(rng, dim), normal(rng, count), np.abs(normal(rng, count))
+    _core.select_kernels(name)
+    together, gradient, distances = _core.kernel_step_rows(rows, x, slopes, rates, 0.01, 0.5)
+    for j in range(count):
+        (alone,), _, (distance,) = _core.kernel_step_rows(rows[j, None], x, slopes[j, None], rates[j, None], 0.01, 0.5)
+        np.testing.assert_array_equal(together[j], alone)
+        assert distances[j] == distance
+    terms = slopes[:, None].astype(np.float64) * rows
+    assert np.all(np.abs(gradient - terms.sum(0)) <= gamma(count + 1) * np.abs(terms).sum(0))
+
+
+@every_kernel
+@given(count=st.integers(1, 200), spread=st.floats(0.1, 40.0), seed=SEEDS)
+def test_softmax_slopes(name: str, count: int, spread: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, weights = np.float32(spread) * normal(rng, count), np.abs(normal(rng, count)) + np.float32(0.01)
+    _core.select_kernels(name)
+    slopes = _core.kernel_softmax_slopes(scores, weights)
+    terms = weights * np.exp(np.maximum(scores.astype(np.float64) - scores.max(), -87.0))
+    np.testing.assert_allclose(slopes, terms / terms.sum(), rtol=2e-5, atol=1e-37)
+    scores[count // 2] = rng.choice([np.inf, -np.inf, np.nan])  # says nothing about a direction
+    assert np.all(np.isnan(_core.kernel_softmax_slopes(scores, weights)))
 
 
 def test_selection() -> None:

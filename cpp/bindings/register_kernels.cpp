@@ -53,24 +53,35 @@ Floats kernel_scan(const Floats& queries, const Floats& rows, const std::optiona
   return out;
 }
 
-py::tuple kernel_step_candidate(const Floats& row, const Floats& x, float slope, float rate, float l2, float clip) {
-  if (row.ndim() != 1 || x.ndim() != 1 || row.size() != x.size())
-    throw py::value_error("row and x must be of equal length");
-  const auto dim = static_cast<std::size_t>(row.size());
-  AlignedFloats moved = padded_rows(row);
-  AlignedFloats gradient(moved.size(), 0.0f);
-  active_kernels().step_candidate(moved.data(), padded_rows(x).data(), gradient.data(), slope, rate, l2, clip,
-                                  padded(dim));
-  return py::make_tuple(first_of(moved, dim), first_of(gradient, dim));
+// The rows after their steps, the gradient, and the distances.
+py::tuple kernel_step_rows(const Floats& rows, const Floats& x, const Floats& slopes, const Floats& rates, float decay,
+                           float clip) {
+  if (rows.ndim() != 2 || x.ndim() != 1 || rows.shape(1) != x.size() || slopes.size() != rows.shape(0) ||
+      rates.size() != rows.shape(0))
+    throw py::value_error("rows must be of shape (n, dim), x (dim,), slopes and rates (n,)");
+  const auto count = static_cast<std::size_t>(rows.shape(0)), dim = static_cast<std::size_t>(rows.shape(1));
+  const std::size_t stride = padded(dim);
+  AlignedFloats moved = padded_rows(rows), gradient(stride, 0.0f);
+  std::vector<Slot> slots(count);
+  for (std::size_t j = 0; j < count; ++j) slots[j].row = moved.data() + j * stride;
+  const RowSteps steps{slots.data(), slopes.data(), rates.data(), count, decay, clip};
+  Floats distances(rows.shape(0)), after({rows.shape(0), rows.shape(1)});
+  active_kernels().step_rows(steps, padded_rows(x).data(), gradient.data(), stride, distances.mutable_data());
+  for (std::size_t j = 0; j < count; ++j) {
+    std::copy_n(slots[j].row, dim, after.mutable_data() + j * dim);
+  }
+  return py::make_tuple(after, first_of(gradient, dim), distances);
 }
 
-Floats kernel_step_row(const Floats& row, const Floats& gradient, float scale, float rate, float l2, float clip) {
-  if (row.ndim() != 1 || gradient.ndim() != 1 || row.size() != gradient.size())
-    throw py::value_error("row and gradient must be of equal length");
-  const auto dim = static_cast<std::size_t>(row.size());
-  AlignedFloats moved = padded_rows(row);
-  active_kernels().step_row(moved.data(), padded_rows(gradient).data(), scale, rate, l2, clip, padded(dim));
-  return first_of(moved, dim);
+Floats kernel_softmax_slopes(const Floats& scores, const Floats& weights) {
+  if (scores.ndim() != 1 || weights.ndim() != 1 || scores.size() != weights.size() || scores.size() == 0)
+    throw py::value_error("scores and weights must be of equal length, at least 1");
+  const auto count = static_cast<std::size_t>(scores.size());
+  AlignedFloats s(padded(count), scores.data()[0]), w(padded(count), 0.0f);
+  std::copy_n(scores.data(), count, s.begin());
+  std::copy_n(weights.data(), count, w.begin());
+  active_kernels().softmax_slopes(s.data(), w.data(), s.size(), s.data());
+  return first_of(s, count);
 }
 
 // float32 (n,) -> the bits of halves, uint16 (n,): to the nearest, or at random if there is a key.
@@ -109,10 +120,9 @@ void register_kernels(py::module_& module) {
   module.def("huge_pages_mode", &huge_pages_mode);
   // For tests: the kernels on plain arrays.
   module.def("kernel_scan", &kernel_scan, py::arg("queries"), py::arg("rows"), py::arg("bias"));
-  module.def("kernel_step_candidate", &kernel_step_candidate, py::arg("row"), py::arg("x"), py::arg("slope"),
-             py::arg("rate"), py::arg("l2"), py::arg("clip"));
-  module.def("kernel_step_row", &kernel_step_row, py::arg("row"), py::arg("gradient"), py::arg("scale"),
-             py::arg("rate"), py::arg("l2"), py::arg("clip"));
+  module.def("kernel_step_rows", &kernel_step_rows, py::arg("rows"), py::arg("x"), py::arg("slopes"), py::arg("rates"),
+             py::arg("decay"), py::arg("clip"));
+  module.def("kernel_softmax_slopes", &kernel_softmax_slopes, py::arg("scores"), py::arg("weights"));
   module.def("kernel_to_halves", &kernel_to_halves, py::arg("values"), py::arg("key"));
   module.def("kernel_from_halves", &kernel_from_halves, py::arg("bits"));
 }

@@ -245,46 +245,13 @@ void add_scaled(float* x, const Element* row, float scale, std::size_t n) {
   }
 }
 
-// ---- steps ----
-
-// The row after the step `rates * x + row_rates * row`, limited to [-limits, limits]. A NaN, which no comparison would
-// limit, becomes zero.
-RECENGINE_INLINE vec stepped(vec row, vec x, vec rates, vec row_rates, vec limits) {
-  vec step = multiply_add(rates, x, row_rates * row);
-  step = step == step ? step : vec{};
-  step = step < limits ? step : limits;
-  step = step > -limits ? step : -limits;
-  return row - step;
-}
-
-void step_candidate(float* row, const float* x, float* gradient, float slope, float rate, float l2, float clip,
-                    std::size_t n) {
-  const vec slopes = splat(slope);
-  const vec rates = splat(rate * slope);
-  const vec row_rates = splat(rate * l2);
-  const vec limits = splat(clip);
-  for (std::size_t k = 0; k < n; k += kLanes) {
-    const vec before = load_row(row + k);
-    store_vector(gradient + k, multiply_add(slopes, before, load_vector(gradient + k)));
-    store_row(row + k, stepped(before, load_vector(x + k), rates, row_rates, limits));
-  }
-}
-
-void step_row(float* row, const float* gradient, float scale, float rate, float l2, float clip, std::size_t n) {
-  const vec rates = splat(rate * scale);
-  const vec row_rates = splat(rate * l2);
-  const vec limits = splat(clip);
-  for (std::size_t k = 0; k < n; k += kLanes) {
-    store_row(row + k, stepped(load_row(row + k), load_vector(gradient + k), rates, row_rates, limits));
-  }
-}
-
 #include "kernels/bounds.inl"
 #include "kernels/least_squares.inl"
 #include "kernels/log2_add.inl"
 #include "kernels/multiply.inl"
 #include "kernels/pairs.inl"
 #include "kernels/softmax.inl"
+#include "kernels/steps.inl"
 // These use what stands before them.
 #include "kernels/codes.inl"
 #include "kernels/encode.inl"
@@ -301,16 +268,27 @@ constexpr RowKernels<Element> kRowKernels = {
 #define RECENGINE_NAME(token) RECENGINE_STRING(token)
 
 const Kernels kernels = {
-    kRowKernels<float>, RECENGINE_NAME(RECENGINE_ISA),
-    kRowKernels<Half>,  store_stochastic,
-    square_norm,        step_candidate,
-    step_row,           bound_cells,
-    log2_add,           learn_pairs,
-    encode_row,         encode_query,
-    dot_codes,          screen,
-    screen_moved,       screen_cosine,
-    screen_many,        multiply,
-    solve_row,          exponentials,
+    kRowKernels<float>,
+    RECENGINE_NAME(RECENGINE_ISA),
+    kRowKernels<Half>,
+    store_stochastic,
+    square_norm,
+    step_rows,
+    adapted_rates,
+    softmax_slopes,
+    bound_cells,
+    log2_add,
+    learn_pairs,
+    encode_row,
+    encode_query,
+    dot_codes,
+    screen,
+    screen_moved,
+    screen_cosine,
+    screen_many,
+    multiply,
+    solve_row,
+    exponentials,
     log1p_scaled,
 };
 

@@ -65,3 +65,25 @@ void log1p_scaled(float* x, float scale, std::size_t n) {
     store_vector(x + k, logarithms_of(y));
   }
 }
+
+void softmax_slopes(const float* scores, const float* weights, std::size_t n, float* slopes) {
+  vec highest = load_vector(scores), zeros = highest - highest;  // or NaN
+  for (std::size_t k = kLanes; k < n; k += kLanes) {
+    const vec value = load_vector(scores + k);
+    highest = highest > value ? highest : value;
+    zeros += value - value;
+  }
+  float lanes[kLanes];
+  __builtin_memcpy(lanes, &highest, kBytes);
+  float most = lanes[0];
+  for (std::size_t i = 1; i < kLanes; ++i) most = lanes[i] > most ? lanes[i] : most;
+  const vec shifts = splat(most);
+  vec total = {};
+  for (std::size_t k = 0; k < n; k += kLanes) {
+    const vec value = exponentials_of(load_vector(scores + k) - shifts) * load_vector(weights + k);
+    store_vector(slopes + k, value);
+    total += value;
+  }
+  const vec scales = splat(1 / fold(total) + fold(zeros));
+  for (std::size_t k = 0; k < n; k += kLanes) store_vector(slopes + k, load_vector(slopes + k) * scales);
+}

@@ -32,6 +32,16 @@ struct Slot {
   Accumulators* sums;
 };
 
+// Rows that one event moves along the same vector.
+struct RowSteps {
+  const Slot* slots;
+  const float* slopes;
+  const float* rates;
+  std::size_t count;
+  float decay;
+  float clip;  // no coordinate moves further
+};
+
 // Rows of one user, of an item that was chosen, and of one that was not.
 struct PairRows {
   Slot user, item, negative;
@@ -138,14 +148,20 @@ struct Kernels : RowKernels<float> {
   // A private vector: |x|^2.
   float (*square_norm)(const float* x, std::size_t n);
 
-  // The fused step of one scored candidate, one pass over the row: with the row as it was,
-  //   gradient += slope * row          (what the query's side needs)
-  //   row      -= clip(rate * (slope * x + l2 * row))
-  void (*step_candidate)(float* row, const float* x, float* gradient, float slope, float rate, float l2, float clip,
-                         std::size_t n);
+  // Steps of rows, one after the other, in one pass: with row j as it was (if it comes twice, the second time as the
+  // first left it),
+  //   gradient += slopes[j] * row_j                                   unless there is none
+  //   row_j    -= clip(rates[j] * slopes[j] * x + decay * row_j)
+  // distances[j], if asked for, is at least |row_j' - row_j|. x and gradient are private.
+  void (*step_rows)(const RowSteps& rows, const float* x, float* gradient, std::size_t n, float* distances);
 
-  // row -= clip(rate * (scale * gradient + l2 * row))
-  void (*step_row)(float* row, const float* gradient, float scale, float rate, float l2, float clip, std::size_t n);
+  // sums[k] = rate / sqrt(sums[k] + kEpsilon). Private, 64-byte aligned, n a multiple of 4.
+  void (*adapted_rates)(float* sums, float rate, std::size_t n);
+
+  // slopes[k] = weights[k] exp(scores[k]) / sum_l weights[l] exp(scores[l]), exponents more than 87 below the highest
+  // taken as 87 below; NaN if any score is infinite or NaN. All private and 64-byte aligned, n a multiple of
+  // kRowPadding; what only pads has the weight 0 and a score that is not the highest.
+  void (*softmax_slopes)(const float* scores, const float* weights, std::size_t n, float* slopes);
 
   // What the rows of cell j can reach for a query q with dots[j] = <q, centre j>:
   //   bounds[j] = min(dots[j] + |q| radii[j], |q| norms[j]) + biases[j]

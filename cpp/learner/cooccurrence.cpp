@@ -159,17 +159,24 @@ std::uint32_t Cooccurrence::least(Header& list) const {
     return reinterpret_cast<Floats>(load_words(a + s) & ~kSign) + reinterpret_cast<Floats>(load_words(b + s) & ~kSign);
   };
   const std::uint32_t whole = slots_ / 4 * 4;
-  float smallest = INFINITY;
-  Floats lanes = smallest - Floats{};
-  for (std::uint32_t s = 0; s < whole; s += 4) {
+  // By lane: the smallest, and the first slot that has it.
+  Floats smallest = INFINITY - Floats{};
+  Words found = {0, 1, 2, 3}, slots = found;
+  for (std::uint32_t s = 0; s < whole; s += 4, slots += 4) {
     const Floats sums = total(s);
-    lanes = sums < lanes ? sums : lanes;
+    const auto smaller = sums < smallest;
+    smallest = smaller ? sums : smallest;
+    found = smaller ? slots : found;
   }
-  for (std::uint32_t l = 0; l < 4; ++l) smallest = std::min(smallest, lanes[l]);
-  for (std::uint32_t s = whole; s < slots_; ++s) smallest = std::min(smallest, total(whole)[s - whole]);
+  float least = INFINITY;
   std::uint32_t slot = 0;
-  while (slot < whole && !any(total(slot) == smallest)) slot += 4;
-  while (total(slot / 4 * 4)[slot % 4] != smallest) ++slot;
+  const auto consider = [&](float sum, std::uint32_t candidate) {
+    const bool better = sum < least || (sum == least && candidate < slot);
+    slot = better ? candidate : slot;
+    least = better ? sum : least;
+  };
+  for (std::size_t l = 0; l < 4 && whole > 0; ++l) consider(smallest[l], found[l]);
+  for (std::uint32_t s = whole; s < slots_; ++s) consider(total(whole)[s - whole], s);
   return slot;
 }
 

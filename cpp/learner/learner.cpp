@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <numeric>
 #include <stdexcept>
 
 #include "kernels/kernels.hpp"
@@ -24,16 +26,60 @@ constexpr float kLeastSlope = 1e-3f;
 // The rate of the numbers in ContextWeights, relative to that of rows.
 constexpr float kContextRate = 0.5f;
 
+// Adagrad's sum once `square` is added. One that overflowed (or infinity times zero) counts as the largest.
+float grown(float sum, float square) {
+  return std::min(sum * kKeptSum + (square <= kMaxAccumulator ? square : kMaxAccumulator), kMaxAccumulator);
+}
+
+std::size_t padded(std::size_t count) { return (count + kRowPadding - 1) / kRowPadding * kRowPadding; }
+
 }  // namespace
+
+// Rows that move along one vector, each by its own factor: the first `count` of each list.
+struct Learner::Moves {
+  std::size_t count = 0;
+  std::vector<Row> rows;
+  std::vector<Slot> slots;
+  std::vector<float> slopes, distances;
+  AlignedFloats rates, bias_rates;
+
+  void begin(std::size_t most) {
+    count = 0;
+    if (most <= rows.size()) return;
+    rows.resize(most);
+    slots.resize(most);
+    slopes.resize(most);
+    distances.resize(most);
+    rates.resize(padded(most));
+    bias_rates.resize(padded(most));
+  }
+  // Counts only `if_so`: no branch that depends on a slope.
+  void add(Row row, const Slot& slot, float slope, bool if_so = true) {
+    rows[count] = row;
+    slots[count] = slot;
+    slopes[count] = slope;
+    count += if_so ? 1 : 0;
+  }
+};
 
 // The memory of one step, one a thread.
 struct Learner::Scratch {
+  // A candidate that the history holds, and where in the query's `repeats`.
+  struct Repeated {
+    std::size_t candidate, place;
+  };
+
   QueryVector query;
   AlignedFloats gradient, row, before;
   std::vector<Row> items, history;
   std::vector<Slot> slots;
-  std::vector<float> scores, slopes, correction;
+  std::vector<Repeated> repeated;
+  AlignedFloats scores, slopes, correction;  // padded
+  Moves moves;
   std::array<float, 2 * ContextWeights::kRepeats> repeat_slopes;
+  std::vector<LearnedScalar*> scalars;
+  std::vector<float> scalar_slopes;
+  AlignedFloats scalar_rates;
 };
 
 std::vector<Row>& Learner::written() {
@@ -81,14 +127,19 @@ void Learner::learn_candidates(const Event& event) {
   model_.compose(event.user, event.timestamp, work.query);
   const std::size_t count = draw_candidates(event, work);
   float user_bias_slope = 0;
-  take_slopes(event, work, count, &user_bias_slope);
+  take_slopes(event, work, count);
+  if (!ranks()) user_bias_slope = std::accumulate(work.slopes.data(), work.slopes.data() + count, 0.0f);
   apply(event, work, count, user_bias_slope);
 }
 
 std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
-  const std::size_t most = std::size_t{1} + settings_.negatives + work.query.repeated.size();
+  const QueryVector& query = work.query;
+  const std::size_t most = padded(std::size_t{1} + settings_.negatives + query.repeated.size());
   work.items.resize(most);
+  work.scores.resize(most);
+  work.slopes.resize(most);
   work.correction.resize(most);
+  work.repeated.clear();
   work.items[0] = event.item;
   work.correction[0] = 1;
   Random random(settings_.seed, event.sequence);
@@ -96,11 +147,16 @@ std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
   if (settings_.objective == Objective::kSoftmax) {
     count += sampler_.mixed(random, event.item, settings_.negatives, settings_.recent_share, work.items.data() + 1,
                             work.correction.data() + 1);
+    for (std::size_t j = 0; j < count; ++j) {
+      const std::size_t place = query.find(work.items[j]);
+      if (place < query.repeats.size()) work.repeated.push_back({j, place});
+    }
     // The items of the history for certain: what they add to the sum is known, not estimated. A dislike says nothing of
     // them.
-    for (const Row item : work.query.repeated) {
-      if (item == event.item || event.value < 0) continue;
-      work.items[count] = item;
+    for (std::size_t place = 0; place < query.repeated.size() && event.value > 0; ++place) {
+      if (query.repeated[place] == event.item) continue;
+      work.repeated.push_back({count, place});
+      work.items[count] = query.repeated[place];
       work.correction[count++] = 1;
     }
   } else if (settings_.objective == Objective::kBpr || event.value > 0) {  // logistic: for positives; squared has none
@@ -115,35 +171,38 @@ std::size_t Learner::draw_candidates(const Event& event, Scratch& work) const {
   return count;
 }
 
-void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const {
-  work.scores.resize(count);
-  work.slopes.resize(count);
+void Learner::take_slopes(const Event& event, Scratch& work, std::size_t count) const {
   float* const scores = work.scores.data();
   float* const slopes = work.slopes.data();
   model_.items.rows.gather_dot(work.query.x.data(), std::span<const Slot>(work.slots), scores);
   for (std::size_t j = 0; j < count; ++j) scores[j] += load_relaxed(work.slots[j].bias);
-  if (!work.query.repeats.empty()) {
-    for (std::size_t j = 0; j < count; ++j) scores[j] += work.query.offset(work.items[j]);
-  }
+  for (const auto& [j, place] : work.repeated) scores[j] += work.query.repeats[place].offset;
   if (is_dislike(event)) {
     dislike_slopes(scores, count, slopes);
   } else {
     choice_slopes(event, work, count);
   }
   for (std::size_t j = 0; j < count; ++j) {
-    slopes[j] *= event.weight;
+    const float slope = slopes[j] * event.weight;
     // Scores that overflowed say nothing about a direction.
-    if (!std::isfinite(slopes[j])) slopes[j] = 0;
-    *user_bias_slope += slopes[j];
+    slopes[j] = std::abs(slope) <= std::numeric_limits<float>::max() ? slope : 0.0f;
   }
 }
 
 void Learner::choice_slopes(const Event& event, Scratch& work, std::size_t count) const {
-  const float* const scores = work.scores.data();
+  float* const scores = work.scores.data();
   float* const slopes = work.slopes.data();
   switch (settings_.objective) {
     case Objective::kSoftmax:
-      softmax_slopes(scores, work.correction.data(), count, slopes);
+      // Sampled softmax: -log(exp(s_0) / (exp(s_0) + sum_j exp(s_j) correction_j)), where correction_j = 1 / (n Q_j)
+      // makes the sum an unbiased estimate of that over all items (logQ correction; Bengio and Senecal 2008, Yi et al.
+      // 2019).
+      for (std::size_t j = count; j < padded(count); ++j) {
+        scores[j] = scores[0];
+        work.correction[j] = 0;
+      }
+      active_kernels().softmax_slopes(scores, work.correction.data(), padded(count), slopes);
+      slopes[0] -= 1;
       break;
     case Objective::kBpr:
       bpr_slopes(scores, count, slopes);
@@ -170,35 +229,76 @@ float Learner::rate_now(std::uint64_t sequence) const {
 
 float Learner::row_rate(float rate, float* accumulator, float mean_square) const {
   if (settings_.optimizer == Optimizer::kSgd) return rate;
-  // A mean square that overflowed (or infinity times zero) counts as the largest.
-  const float added = mean_square <= kMaxAccumulator ? mean_square : kMaxAccumulator;
-  const float sum = std::min(load_relaxed(accumulator) * kKeptSum + added, kMaxAccumulator);
+  const float sum = grown(load_relaxed(accumulator), mean_square);
   store_relaxed(accumulator, sum);
   return rate / std::sqrt(sum + kEpsilon);
 }
 
-void Learner::step_scalar(float* value, float* accumulator, float slope, float rate, float l2) const {
+void Learner::step_scalar(float* value, float own_rate, float slope, float decay) const {
   const float old = load_relaxed(value);
-  const float step = row_rate(rate, accumulator, slope * slope) * slope + rate * l2 * old;
+  const float step = own_rate * slope + decay * old;
   const float clipped = std::clamp(step, -settings_.max_step, settings_.max_step);
   if (std::isfinite(clipped)) store_relaxed(value, old - clipped);
 }
 
-// An item's step, which moves its row, its bias, or both.
-template <class Step>
-void Learner::step_item(Row row, const Slot& slot, Scratch& work, Step step) {
-  EmbeddingTable& items = model_.items;
-  written().push_back(row);
-  if (!items.movement.tracked()) return step();
-  const std::size_t n = items.stride();
+// Moves.rates from Adagrad's sums, which grow by slope^2 mean_square, and with `biases` Moves.bias_rates, by slope^2.
+void Learner::adapt(Moves& moves, float rate, float mean_square, bool biases) const {
+  const std::size_t count = moves.count, most = padded(count);
+  if (settings_.optimizer == Optimizer::kSgd) {
+    std::fill(moves.rates.begin(), moves.rates.end(), rate);
+    std::fill(moves.bias_rates.begin(), moves.bias_rates.end(), rate);
+    return;
+  }
+  for (std::size_t j = 0; j < count; ++j) {
+    Accumulators& sums = *moves.slots[j].sums;
+    const float square = moves.slopes[j] * moves.slopes[j];
+    store_relaxed(&sums.row, moves.rates[j] = grown(load_relaxed(&sums.row), square * mean_square));
+    if (biases) store_relaxed(&sums.bias, moves.bias_rates[j] = grown(load_relaxed(&sums.bias), square));
+  }
+  active_kernels().adapted_rates(moves.rates.data(), rate, most);
+  if (biases) active_kernels().adapted_rates(moves.bias_rates.data(), rate, most);
+}
+
+// row_j -= clip(rate_j slope_j x + decay row_j), and gradient += slope_j row_j, if there is one. With `measured`,
+// moves.distances.
+void Learner::step_rows(EmbeddingTable& table, Scratch& work, const float* x, float* gradient, float decay,
+                        std::uint64_t seed, bool measured) {
+  Moves& moves = work.moves;
+  const std::size_t n = table.stride(), count = moves.count;
+  float* const distances = measured ? moves.distances.data() : nullptr;
+  const Kernels& kernels = active_kernels();
+  const RowSteps all{moves.slots.data(), moves.slopes.data(), moves.rates.data(), count, decay, settings_.max_step};
+  if (table.storage() == Storage::kFp32) return kernels.step_rows(all, x, gradient, n, distances);
   work.before.resize(n);
-  items.rows.load(row, work.before.data());
-  const float bias = load_relaxed(slot.bias);
-  step();
-  items.rows.add_scaled(work.before.data(), row, -1);
-  const float moved = Movement::norm(active_kernels().square_norm(work.before.data(), n), n);
+  for (std::size_t j = 0; j < count; ++j) {
+    if (measured) table.rows.load(moves.rows[j], work.before.data());
+    table.rows.modify(moves.rows[j], moves.slots[j], seed, work.row, [&](float* row) {
+      const Slot slot{row, nullptr, nullptr};
+      kernels.step_rows({&slot, all.slopes + j, all.rates + j, 1, decay, all.clip}, x, gradient, n, nullptr);
+    });
+    if (!measured) continue;
+    table.rows.add_scaled(work.before.data(), moves.rows[j], -1);  // as it was rounded
+    distances[j] = Movement::norm(kernels.square_norm(work.before.data(), n), n);
+  }
+}
+
+// The same of items, whose movement may be followed; and of their biases, with 1 for x.
+void Learner::step_items(Scratch& work, const float* x, float* gradient, float decay, std::uint64_t seed, bool biases) {
+  EmbeddingTable& items = model_.items;
+  Moves& moves = work.moves;
+  written().insert(written().end(), moves.rows.data(), moves.rows.data() + moves.count);
+  const bool tracked = items.movement.tracked();
+  const float bias_weight = tracked ? items.movement.bias_weight() : 0.0f;
+  step_rows(items, work, x, gradient, decay, seed, tracked);
+  for (std::size_t j = 0; j < moves.count && biases; ++j) {
+    float* const bias = moves.slots[j].bias;
+    const float before = load_relaxed(bias);
+    step_scalar(bias, moves.bias_rates[j], moves.slopes[j], decay);
+    if (tracked) moves.distances[j] += bias_weight * std::abs(load_relaxed(bias) - before);
+  }
+  if (!tracked) return;
   order_stores();
-  items.movement.add(row, moved + items.movement.bias_weight() * std::abs(load_relaxed(slot.bias) - bias));
+  for (std::size_t j = 0; j < moves.count; ++j) items.movement.add(moves.rows[j], moves.distances[j]);
 }
 
 void Learner::apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope) {
@@ -207,93 +307,100 @@ void Learner::apply(const Event& event, Scratch& work, std::size_t count, float 
   const std::uint64_t seed = rounding_seed(event.sequence);
   const float dim = static_cast<float>(model_.items.dim());
   const float rate = rate_now(event.sequence);
-  const float l2 = settings_.l2;
-  // Kernels multiply a row's own rate by this, so that every row decays at the plain one.
-  const auto decay = [rate, l2](float own_rate) { return l2 > 0 && own_rate > 0 ? l2 * (rate / own_rate) : 0.0f; };
-  const float clip = settings_.max_step;
+  const float decay = rate * settings_.l2;  // plain, whatever a row's own rate
   const float* const x = work.query.x.data();
-  const float x_mean_square = kernels.square_norm(x, n) / dim;
+  Moves& moves = work.moves;
 
   const float least = settings_.history > 0 && ranks() ? kLeastSlope * event.weight : 0.0f;
   work.gradient.assign(n, 0.0f);
   float* const gradient = work.gradient.data();
+  moves.begin(count);
   for (std::size_t j = 0; j < count; ++j) {
-    const Slot& item = work.slots[j];
-    const float slope = work.slopes[j];
-    if (std::abs(slope) < least) continue;  // false where that is zero
-    const float row_step = row_rate(rate, &item.sums->row, slope * slope * x_mean_square);
-    step_item(work.items[j], item, work, [&] {
-      model_.items.rows.modify(work.items[j], item, seed, work.row, [&](float* row) {
-        kernels.step_candidate(row, x, gradient, slope, row_step, decay(row_step), clip, n);
-      });
-      step_scalar(item.bias, &item.sums->bias, slope, rate, l2);
-    });
+    moves.add(work.items[j], work.slots[j], work.slopes[j], std::abs(work.slopes[j]) >= least);
   }
+  adapt(moves, rate, kernels.square_norm(x, n) / dim, true);
+  step_items(work, x, gradient, decay, seed, true);
   // A vector that was solved has no row of its own; what it is solved from moves as candidates only.
   if (settings_.user_model == UserModel::kAls) {
     if (!ranks()) learn_biases(event, user_bias_slope);
     return;
   }
-  const float gradient_mean_square = kernels.square_norm(gradient, n) / dim;
-  const Slot user = model_.users.slot(event.user);
-  const float user_step = row_rate(rate, &user.sums->row, gradient_mean_square);
-  model_.users.rows.modify(event.user, user, seed, work.row, [&](float* row) {
-    kernels.step_row(row, gradient, 1, user_step, decay(user_step), clip, n);
-  });
-  learn_context(event, work, count);
+  const float mean_square = kernels.square_norm(gradient, n) / dim;
+  moves.begin(1);
+  moves.add(event.user, model_.users.slot(event.user), 1);
+  adapt(moves, rate, mean_square, false);
+  step_rows(model_.users, work, gradient, nullptr, decay, seed, false);
+  learn_context(event, work);
+  moves.begin(work.query.history.size());
   for (const QueryVector::Term& term : work.query.history) {
-    const Slot item = model_.items.slot(term.item);
-    const float row_step = row_rate(rate, &item.sums->row, term.weight * term.weight * gradient_mean_square);
-    step_item(term.item, item, work, [&] {
-      model_.items.rows.modify(term.item, item, seed, work.row,
-                               [&](float* row) { kernels.step_row(row, gradient, term.weight, row_step, 0, clip, n); });
-    });
+    moves.add(term.item, model_.items.slot(term.item), term.weight);
   }
+  adapt(moves, rate, mean_square, false);
+  step_items(work, gradient, nullptr, 0, seed, false);
   if (!ranks()) learn_biases(event, user_bias_slope);
 }
 
 void Learner::learn_biases(const Event& event, float slope) {
   const Slot user = model_.users.slot(event.user);
-  step_scalar(user.bias, &user.sums->bias, slope, rate_now(event.sequence), settings_.l2);
+  const float rate = rate_now(event.sequence);
+  step_scalar(user.bias, row_rate(rate, &user.sums->bias, slope * slope), slope, rate * settings_.l2);
   learn_global(event, slope);
 }
 
 // The weights of the history, with its rows as the candidates' steps have left them, and the offsets of its items.
-void Learner::learn_context(const Event& event, Scratch& work, std::size_t count) {
+void Learner::learn_context(const Event& event, Scratch& work) {
   const QueryVector& query = work.query;
   if (query.history.empty()) return;
   const float rate = kContextRate * rate_now(event.sequence);
-  const auto step = [&](std::uint32_t number, float slope) {
-    LearnedScalar& scalar = model_.context[number];
+  std::vector<LearnedScalar*>& scalars = work.scalars;
+  scalars.clear();
+  work.scalar_slopes.clear();
+  const auto add = [&](std::uint32_t number, float slope) {
     if (!std::isfinite(slope)) return;
-    step_scalar(&scalar.value, &scalar.sum, slope, rate, 0);
-    const float value = load_relaxed(&scalar.value);
-    const float within = std::clamp(value, -ContextWeights::kMaxWeight, ContextWeights::kMaxWeight);
-    if (within != value) store_relaxed(&scalar.value, within);
+    scalars.push_back(&model_.context[number]);
+    work.scalar_slopes.push_back(slope);
   };
   if (!query.repeats.empty()) {
     const std::uint32_t first = model_.context.repeat(true, 0);
     work.repeat_slopes.fill(0);
-    for (std::size_t j = 0; j < count; ++j) {
-      const std::size_t at = query.find(work.items[j]);
-      if (at < query.repeats.size()) work.repeat_slopes[query.repeats[at].scalar - first] += work.slopes[j];
+    for (const auto& [j, place] : work.repeated) {
+      work.repeat_slopes[query.repeats[place].scalar - first] += work.slopes[j];
     }
     for (std::uint32_t kind = 0; kind < work.repeat_slopes.size(); ++kind) {
-      if (work.repeat_slopes[kind] != 0) step(first + kind, work.repeat_slopes[kind]);
+      if (work.repeat_slopes[kind] != 0) add(first + kind, work.repeat_slopes[kind]);
     }
   }
   work.history.clear();
   for (const QueryVector::Term& term : query.history) work.history.push_back(term.item);
-  work.scores.resize(work.history.size());
+  work.scores.resize(padded(std::max(work.history.size(), work.items.size())));
   model_.items.rows.gather_dot(work.gradient.data(), work.history, work.scores.data());
   for (std::size_t t = 0; t < query.history.size(); ++t) {
-    if (query.history[t].scalar != QueryVector::kFixed) step(query.history[t].scalar, work.scores[t]);
+    if (query.history[t].scalar != QueryVector::kFixed) add(query.history[t].scalar, work.scores[t]);
+  }
+  // Each number comes once.
+  work.scalar_rates.resize(padded(scalars.size()));
+  float* const rates = work.scalar_rates.data();
+  if (settings_.optimizer == Optimizer::kSgd) {
+    std::fill(work.scalar_rates.begin(), work.scalar_rates.end(), rate);
+  } else {
+    for (std::size_t s = 0; s < scalars.size(); ++s) {
+      const float slope = work.scalar_slopes[s];
+      store_relaxed(&scalars[s]->sum, rates[s] = grown(load_relaxed(&scalars[s]->sum), slope * slope));
+    }
+    active_kernels().adapted_rates(rates, rate, work.scalar_rates.size());
+  }
+  for (std::size_t s = 0; s < scalars.size(); ++s) {
+    step_scalar(&scalars[s]->value, rates[s], work.scalar_slopes[s], 0);
+    const float value = load_relaxed(&scalars[s]->value);
+    const float within = std::clamp(value, -ContextWeights::kMaxWeight, ContextWeights::kMaxWeight);
+    if (within != value) store_relaxed(&scalars[s]->value, within);
   }
 }
 
 void Learner::learn_global(const Event& event, float slope) {
   if (settings_.objective == Objective::kLogistic) {
-    step_scalar(&model_.global_bias, &model_.global_accumulator, slope, rate_now(event.sequence), 0);
+    const float own_rate = row_rate(rate_now(event.sequence), &model_.global_accumulator, slope * slope);
+    step_scalar(&model_.global_bias, own_rate, slope, 0);
     return;
   }
   // The weighted mean of all ratings so far.

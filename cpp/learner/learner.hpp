@@ -62,6 +62,7 @@ class Learner {
   float full_score(float score, Row user) const;
 
  private:
+  struct Moves;
   struct Scratch;
   static Scratch& scratch();
   static std::vector<Row>& written();  // by this thread, not marked yet
@@ -84,12 +85,14 @@ class Learner {
   void prefetch(const Event& event) const;
   void prefetch_neighbors(const Event& event) const;
   std::size_t draw_candidates(const Event& event, Scratch& work) const;
-  void take_slopes(const Event& event, Scratch& work, std::size_t count, float* user_bias_slope) const;
+  void take_slopes(const Event& event, Scratch& work, std::size_t count) const;
   void choice_slopes(const Event& event, Scratch& work, std::size_t count) const;
   void apply(const Event& event, Scratch& work, std::size_t count, float user_bias_slope);
-  template <class Step>
-  void step_item(Row row, const Slot& slot, Scratch& work, Step step);
-  void learn_context(const Event& event, Scratch& work, std::size_t count);
+  void adapt(Moves& moves, float rate, float mean_square, bool biases) const;
+  void step_rows(EmbeddingTable& table, Scratch& work, const float* x, float* gradient, float decay, std::uint64_t seed,
+                 bool measured);
+  void step_items(Scratch& work, const float* x, float* gradient, float decay, std::uint64_t seed, bool biases);
+  void learn_context(const Event& event, Scratch& work);
   void learn_biases(const Event& event, float slope);
   void learn_global(const Event& event, float slope);
   void observe(const Event& event);
@@ -105,7 +108,8 @@ class Learner {
   float rate_now(std::uint64_t sequence) const;
   // The rate of a row whose gradient has this mean square; updates its accumulator.
   float row_rate(float rate, float* accumulator, float mean_square) const;
-  void step_scalar(float* value, float* accumulator, float slope, float rate, float l2) const;
+  // value -= clip(own_rate * slope + decay * value)
+  void step_scalar(float* value, float own_rate, float slope, float decay) const;
 
   Model& model_;
   const Settings settings_;

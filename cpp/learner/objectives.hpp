@@ -1,6 +1,6 @@
 // Objectives: from the scores of one event's candidates to the slopes d(loss) / d(score). Candidate 0 is the event's
 // own item, the others are sampled negatives. Formulas and sources: docs/objectives.md. Checked against float64 numpy
-// in tests/.
+// in tests/. The softmax's is a kernel.
 #pragma once
 
 #include <algorithm>
@@ -41,18 +41,6 @@ inline void dislike_slopes(const float* scores, std::size_t count, float* slopes
     slopes[0] += slope;
     slopes[j] = -slope;
   }
-}
-
-// Sampled softmax: -log(exp(s_0) / (exp(s_0) + sum_j exp(s_j) correction_j)), where correction_j = 1 / (n Q_j) makes
-// the sum an unbiased estimate of the sum over all items (logQ correction; Bengio and Senecal 2008, Yi et al. 2019).
-// correction[0] is 1.
-inline void softmax_slopes(const float* scores, const float* correction, std::size_t count, float* slopes) {
-  float highest = scores[0];
-  for (std::size_t j = 1; j < count; ++j) highest = std::max(highest, scores[j]);
-  float total = 0;
-  for (std::size_t j = 0; j < count; ++j) total += slopes[j] = std::exp(scores[j] - highest) * correction[j];
-  for (std::size_t j = 0; j < count; ++j) slopes[j] /= total;
-  slopes[0] -= 1;
 }
 
 }  // namespace recengine

@@ -160,8 +160,8 @@ void IdMap::publish(Shard& shard, std::uint32_t tag, std::uint64_t word, Row row
   entry.row.store(row + 1, std::memory_order_release);
   ++shard.used;
   ++shard.live;
+  size_.fetch_add(1, std::memory_order_release);  // with size: whoever counts the id finds it
   // Figures; they order nothing.
-  size_.fetch_add(1, std::memory_order_relaxed);
   std::size_t rows = rows_.load(std::memory_order_relaxed);
   while (rows <= row && !rows_.compare_exchange_weak(rows, std::size_t{row} + 1, std::memory_order_relaxed)) {
   }

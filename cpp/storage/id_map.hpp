@@ -106,7 +106,7 @@ class IdMap {
   // std::bad_alloc, changing nothing that can be seen.
   void reserve(std::size_t extra);
 
-  std::size_t size() const { return size_.load(std::memory_order_relaxed); }
+  std::size_t size() const { return size_.load(std::memory_order_acquire); }
   std::size_t memory_bytes() const;  // strings as long as they are, without what the allocator adds
 
   // Fixed functions of the id, the same in every process.

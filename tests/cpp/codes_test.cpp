@@ -361,7 +361,9 @@ void check_threads(const Kernels& kernels, int rounds) {
   const auto write = [&](float step) {
     for (int round = 0; round < rounds; ++round) {
       const std::size_t r = static_cast<std::size_t>(round) % kRows;
-      kernels.step_row(rows.data() + r * kN, x.data(), step, 0.01f, 0.001f, 0.5f, kN);
+      const Slot slot{rows.data() + r * kN, nullptr, nullptr};
+      const float rate = 0.01f;
+      kernels.step_rows({&slot, &step, &rate, 1, 0.00001f, 0.5f}, x.data(), nullptr, kN, nullptr);
       VectorCode code{};
       kernels.encode_row(rows.data() + r * kN, kN, step, blocks.data() + r / kBlockRows * block_bytes(kN),
                          r % kBlockRows, &code);

@@ -363,12 +363,92 @@ void check_log2_add(const Kernels& kernels) {
   }
 }
 
+// One row, as a candidate where there is a gradient.
+void step_row(const Kernels& kernels, float* row, const float* x, float* gradient, const Step& step, std::size_t n,
+              float* distance = nullptr) {
+  const Slot slot{row, nullptr, nullptr};
+  kernels.step_rows({&slot, &step.slope, &step.rate, 1, step.rate * step.l2, step.clip}, x, gradient, n, distance);
+}
+
+// Many at once are, bit for bit, one after the other, also where a row comes twice; and no distance is too short.
+void check_many_steps(const Kernels& kernels, std::size_t dim, std::size_t count, const Step& step) {
+  const std::size_t n = (dim + kRowPadding - 1) / kRowPadding * kRowPadding;
+  const Buffer rows = random_rows(count, dim, n), x = random_rows(1, dim, n);
+  Buffer together = rows, gathered(n), alone = rows, gradient(n), distances(count), of_one(count), slopes(count),
+         rates(count);
+  std::vector<Slot> slots;
+  for (std::size_t j = 0; j < count; ++j) {
+    const std::size_t r = j % 7 == 6 ? j - 1 : j;  // some twice
+    slots.push_back({together.data() + r * n, nullptr, nullptr});
+    slopes[j] = normal() * step.slope;
+    rates[j] = std::abs(normal()) * step.rate;
+    float* const row = alone.data() + r * n;
+    Buffer before(n);
+    std::copy_n(row, n, before.data());
+    const Slot slot{row, nullptr, nullptr};
+    kernels.step_rows({&slot, &slopes[j], &rates[j], 1, step.l2, step.clip}, x.data(), gradient.data(), n, &of_one[j]);
+    double square = 0;
+    for (std::size_t i = 0; i < n; ++i) square += std::pow(double{row[i]} - double{before[i]}, 2);
+    CHECK(of_one[j] >= std::sqrt(square));
+    CHECK(of_one[j] <= std::sqrt(square) * (1 + 3 * gamma(n + 64)) + 1e-15);  // rounding, and the room for it
+  }
+  kernels.step_rows({slots.data(), slopes.data(), rates.data(), count, step.l2, step.clip}, x.data(), gathered.data(),
+                    n, distances.data());
+  CHECK(std::memcmp(together.data(), alone.data(), count * n * sizeof(float)) == 0);
+  CHECK(std::memcmp(gathered.data(), gradient.data(), n * sizeof(float)) == 0);
+  CHECK(std::memcmp(distances.data(), of_one.data(), count * sizeof(float)) == 0);
+  // Without a gradient, or distances, the same steps.
+  Buffer again = rows;
+  for (std::size_t j = 0; j < count; ++j) slots[j].row = again.data() + (slots[j].row - together.data());
+  kernels.step_rows({slots.data(), slopes.data(), rates.data(), count, step.l2, step.clip}, x.data(), nullptr, n,
+                    nullptr);
+  CHECK(std::memcmp(again.data(), alone.data(), count * n * sizeof(float)) == 0);
+}
+
+void check_rates(const Kernels& kernels) {
+  for (const float rate : {0.0f, 0.1f, 5.0f}) {
+    Buffer sums(16);
+    for (std::size_t k = 0; k < 16; ++k) sums[k] = k == 0 ? 0.0f : std::pow(10.0f, static_cast<float>(k) * 2 - 8);
+    Buffer rates = sums;
+    kernels.adapted_rates(rates.data(), rate, 16);
+    for (std::size_t k = 0; k < 16; ++k) {
+      const double expected = double{rate} / std::sqrt(double{sums[k]} + double{kEpsilon});
+      CHECK_NEAR(rates[k], expected, 0x1p-22 * expected);
+    }
+  }
+}
+
+void check_softmax(const Kernels& kernels, std::size_t count) {
+  const std::size_t n = (count + kRowPadding - 1) / kRowPadding * kRowPadding;
+  Buffer scores(n), weights(n), slopes(n);
+  for (std::size_t k = 0; k < n; ++k) {
+    scores[k] = k < count ? normal(10.0f) : scores[0];
+    weights[k] = k < count ? std::abs(normal()) : 0.0f;
+  }
+  kernels.softmax_slopes(scores.data(), weights.data(), n, slopes.data());
+  const float highest = *std::max_element(scores.data(), scores.data() + count);
+  double total = 0;
+  const auto term = [&](std::size_t k) {
+    return double{weights[k]} * std::exp(std::max(double{scores[k]} - double{highest}, -87.0));
+  };
+  for (std::size_t k = 0; k < count; ++k) total += term(k);
+  // Exponentials are within 2^-20, of differences of up to 87 that were rounded.
+  for (std::size_t k = 0; k < n; ++k) CHECK_NEAR(slopes[k], term(k) / total, 1e-5 * term(k) / total + 1e-37);
+
+  for (const float bad : {kInfinity, -kInfinity, kNan}) {
+    Buffer hostile = scores;
+    hostile[count / 2] = bad;
+    kernels.softmax_slopes(hostile.data(), weights.data(), n, slopes.data());
+    for (std::size_t k = 0; k < count; ++k) CHECK(std::isnan(slopes[k]));
+  }
+}
+
 void check_steps(const Kernels& kernels, std::size_t dim, const Step& step) {
   const std::size_t n = (dim + kRowPadding - 1) / kRowPadding * kRowPadding;
   const Buffer row = random_rows(1, dim, n), x = random_rows(1, dim, n), gradient = random_rows(1, dim, n);
 
   Buffer stepped = row, gathered = gradient;
-  kernels.step_candidate(stepped.data(), x.data(), gathered.data(), step.slope, step.rate, step.l2, step.clip, n);
+  step_row(kernels, stepped.data(), x.data(), gathered.data(), step, n);
   check_step(row, stepped, x, step);
   for (std::size_t i = 0; i < n; ++i) {
     Sum expected{gradient[i], std::abs(gradient[i])};
@@ -377,7 +457,7 @@ void check_steps(const Kernels& kernels, std::size_t dim, const Step& step) {
   }
 
   Buffer walked = row;
-  kernels.step_row(walked.data(), x.data(), step.slope, step.rate, step.l2, step.clip, n);
+  step_row(kernels, walked.data(), x.data(), nullptr, step, n);
   check_step(row, walked, x, step);
 
   Buffer sum = x;
@@ -419,8 +499,8 @@ void check_hostile_steps(const Kernels& kernels, std::size_t dim) {
     const std::size_t place = generator() % dim;
     x[place] = value;
     Buffer stepped = row, walked = row, gradient(n);
-    kernels.step_candidate(stepped.data(), x.data(), gradient.data(), 2.0f, 3.0f, 0.01f, clip, n);
-    kernels.step_row(walked.data(), x.data(), 2.0f, 3.0f, 0.01f, clip, n);
+    step_row(kernels, stepped.data(), x.data(), gradient.data(), {2.0f, 3.0f, 0.01f, clip}, n);
+    step_row(kernels, walked.data(), x.data(), nullptr, {2.0f, 3.0f, 0.01f, clip}, n);
     check_clipped(row, stepped, dim, clip);
     check_clipped(row, walked, dim, clip);
     if (std::isnan(value)) CHECK(stepped[place] == row[place] && walked[place] == row[place]);
@@ -434,13 +514,13 @@ void check_hostile_steps(const Kernels& kernels, std::size_t dim) {
       for (float l2 : hostile) {
         const Buffer x = random_rows(1, dim, n);
         Buffer stepped = row, walked = row, gradient(n);
-        kernels.step_candidate(stepped.data(), x.data(), gradient.data(), slope, rate, l2, clip, n);
-        kernels.step_row(walked.data(), x.data(), slope, rate, l2, clip, n);
+        step_row(kernels, stepped.data(), x.data(), gradient.data(), {slope, rate, l2, clip}, n);
+        step_row(kernels, walked.data(), x.data(), nullptr, {slope, rate, l2, clip}, n);
         check_clipped(row, stepped, dim, clip);
         check_clipped(row, walked, dim, clip);
         // A gradient that became infinite or NaN, padding included, is as harmless one step later.
         Buffer user = row;
-        kernels.step_row(user.data(), gradient.data(), 1.0f, 0.1f, 0.0f, clip, n);
+        step_row(kernels, user.data(), gradient.data(), nullptr, {1.0f, 0.1f, 0.0f, clip}, n);
         check_clipped(row, user, dim, clip);
       }
     }
@@ -459,8 +539,8 @@ void check_threads(const Kernels& kernels, int rounds) {
     for (int round = 0; round < rounds; ++round) {
       const std::size_t r = static_cast<std::size_t>(round) % kCount;
       float* row = rows.data() + r * kN;
-      kernels.step_candidate(row, queries.data(), gradient.data(), sign, 0.1f, 0.01f, 0.5f, kN);
-      kernels.step_row(row, queries.data(), -sign, 0.1f, 0.01f, 0.5f, kN);
+      step_row(kernels, row, queries.data(), gradient.data(), {sign, 0.1f, 0.01f, 0.5f}, kN);
+      step_row(kernels, row, queries.data(), nullptr, {-sign, 0.1f, 0.01f, 0.5f}, kN);
       kernels.load(copy.data(), row, kN);
       kernels.store(row, copy.data(), kN);
       store_relaxed(bias.data() + r, load_relaxed(bias.data() + r) + sign);
@@ -536,6 +616,7 @@ int main(int argc, char** argv) {
       check_products(kernels, dim, dim % 10, 1 + dim % 9);
       for (const Step& values : {Step{0.7f, 0.05f, 0.01f, 0.02f}, Step{-1.3f, 0.1f, 0.0f, 1e3f}}) {
         check_steps(kernels, dim, values);
+        check_many_steps(kernels, dim, 1 + dim % 40, values);
         check_pairs(kernels, dim, values);
       }
     }
@@ -547,6 +628,8 @@ int main(int argc, char** argv) {
     check_negative_zero(kernels);
     check_log2_add(kernels);
     for (std::size_t dim : {1u, 50u, 64u, 200u}) check_hostile_steps(kernels, dim);
+    check_rates(kernels);
+    for (std::size_t count : {1u, 7u, 16u, 97u}) check_softmax(kernels, count);
     check_threads(kernels, 3000);
     std::printf("%s: ok\n", kernels.name);
   }

@@ -97,7 +97,9 @@ void steps_depend_on_the_seed_and_the_row_alone() {
     table.store(row, start.data());
     AlignedFloats scratch, after(kStride);
     const auto step = [&](float* values) {
-      active_kernels().step_row(values, gradient.data(), 1, 0.01f, 0, 1, kStride);
+      const Slot slot{values, nullptr, nullptr};
+      const float slope = 1, rate = 0.01f;
+      active_kernels().step_rows({&slot, &slope, &rate, 1, 0, 1}, gradient.data(), nullptr, kStride, nullptr);
     };
     table.modify(row, slots_of(table, {row})[0], seed, scratch, step);
     table.load(row, after.data());

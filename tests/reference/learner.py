@@ -151,7 +151,10 @@ class Learner:
         draws = Draws(self.settings["seed"], self.events)
         objective, wanted = self.settings["objective"], self.settings["negatives"]
         if objective == "softmax":
-            negatives = [self._recent_or_uniform(draws, i) for _ in range(wanted)]
+            share = np.float32(self.settings["recent_share"] if self.window else 0.0)
+            recent = min(int(share * np.float32(wanted) + np.float32(draws.uniform())), wanted)
+            negatives = [self._recent(draws, i) for _ in range(recent)]
+            negatives += [self._uniform(draws, i, set()) for _ in range(wanted - recent)]
         elif objective == "bpr" or (objective == "logistic" and value == 1):
             seen = self.seen.get(u, set())
             negatives = [self._uniform(draws, i, seen) for _ in range(wanted)]
@@ -170,12 +173,9 @@ class Learner:
                 return j
         return None
 
-    def _recent_or_uniform(self, draws: Draws, positive: int) -> int | None:
-        if self.window and self.settings["recent_share"] > 0 and draws.uniform() < self.settings["recent_share"]:
-            j = self.window[draws.below(len(self.window))]
-            if j != positive and j not in self.removed:
-                return j
-        return self._uniform(draws, positive, set())
+    def _recent(self, draws: Draws, positive: int) -> int | None:
+        j = self.window[draws.below(len(self.window))]
+        return j if j != positive and j not in self.removed else self._uniform(draws, positive, set())
 
     def probability(self, j: int, positive: int) -> float:
         """Q_j: how likely one softmax negative is j. A uniform draw replaces a recent event of the positive itself."""
