@@ -51,6 +51,8 @@ Settings to_settings(const py::dict& values) {
   settings.limits.max_items = integer("max_items", kMaxCapacity);
   settings.limits.evict = parse_eviction(to_text(values, "evict"));
   settings.limits.user_budget = to_number(values, "user_budget");
+  settings.limits.max_weight = to_number(values, "max_weight");
+  settings.limits.max_value = to_number(values, "max_value");
   settings.limits.max_ahead = to_number(values, "max_ahead");
   settings.user_model = parse_user_model(to_text(values, "user_model"));
   settings.als.unobserved_weight = number("als_unobserved_weight");
@@ -86,6 +88,8 @@ py::dict from_settings(const Settings& settings) {
   values["max_items"] = settings.limits.max_items;
   values["evict"] = name_of(settings.limits.evict);
   values["user_budget"] = settings.limits.user_budget;
+  values["max_weight"] = settings.limits.max_weight;
+  values["max_value"] = settings.limits.max_value;
   values["max_ahead"] = settings.limits.max_ahead;
   values["user_model"] = name_of(settings.user_model);
   values["als_unobserved_weight"] = settings.als.unobserved_weight;

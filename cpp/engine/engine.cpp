@@ -27,7 +27,7 @@ Engine::Engine(const Settings& settings)
     : settings_(validated(settings)),
       model_(domain_, settings_),
       learner_(model_, settings_),
-      check_(learner_, settings_.limits.max_ahead),
+      check_(learner_, settings_),
       budget_(settings_.limits.user_budget),
       user_capacity_(model_.users, settings_.limits.max_users, settings_.limits.evict == Eviction::kLru, "max_users"),
       item_capacity_(model_.items, settings_.limits.max_items, settings_.limits.evict == Eviction::kLru, "max_items"),

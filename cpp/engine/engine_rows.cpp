@@ -163,15 +163,17 @@ std::uint64_t Engine::erase_users(const IdSpan& ids) {
   find_all(model_.users.ids, ids, "user");
   const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
   return logged(RecordKind::kRemoveUsers, 0, encode, [&] {
+    impressions_.forget(ids);
+    EmbeddingTable::Recycled memory(ids.size);
+    // Nothing can fail from here on.
     removals_.fetch_add(1, std::memory_order_relaxed);
     for (std::size_t k = 0; k < ids.size; ++k) {
       const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.users.erase(key); });
       // Nothing refers to users: the slot is free once queries have left.
       if (row == kNoRow) continue;
       precisions_.forget(row);
-      model_.users.recycle(row);
+      model_.users.recycle(row, memory);
     }
-    impressions_.forget(ids);
   });
 }
 
@@ -190,6 +192,7 @@ std::uint64_t Engine::erase_items(const IdSpan& ids) {
   const std::vector<Row> rows = find_all(model_.items.ids, ids, "item");
   FilterSets::Change change = filters_.prepare_removal(rows);
   const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
+  removed_items_.reserve(removed_items_.size() + ids.size);
   return logged(RecordKind::kRemoveItems, 0, encode, [&] {
     removals_.fetch_add(1, std::memory_order_relaxed);
     for (std::size_t k = 0; k < ids.size; ++k) {
@@ -212,7 +215,7 @@ void Engine::sweep_removed() {
   ranker_.popular.erase_if(gone);
   if (!removed_items_.empty()) model_.cooccurrence.erase_if(model_.items.count(), gone);
   retriever_.forget(removed_items_);
-  for (const Row row : removed_items_) model_.items.recycle(row);
+  model_.items.recycle(removed_items_);
   removed_items_.clear();
 }
 

@@ -12,15 +12,8 @@ namespace recengine {
 
 namespace {
 
-bool is_weight(float weight) { return weight >= 0 && std::isfinite(weight); }
-
 bool is_bad_id(const IdSpan& ids, std::size_t k, const std::uint8_t* no_id) {
   return (no_id != nullptr && no_id[k] != 0) || (ids.kind == IdKind::kString && !is_valid_id(ids.string_at(k)));
-}
-
-void require_weight(float weight) {
-  if (is_weight(weight)) return;
-  throw std::invalid_argument(message("weight must be finite and at least 0, not ", weight));
 }
 
 void require_id(const Id& id) {
@@ -52,10 +45,33 @@ EventColumns part_of(const EventColumns& events, std::size_t first, std::size_t 
           column(events.no_item)};
 }
 
-EventCheck::EventCheck(const Learner& learner, double max_ahead)
+EventCheck::EventCheck(const Learner& learner, const Settings& settings)
     : learner_(learner),
-      max_ahead_(max_ahead),
-      known_horizon_(std::isinf(max_ahead) ? max_ahead : -std::numeric_limits<double>::infinity()) {}
+      max_ahead_(settings.limits.max_ahead),
+      max_weight_(settings.limits.max_weight),
+      max_value_(settings.objective == Objective::kSquared ? settings.limits.max_value
+                                                           : std::numeric_limits<double>::infinity()),
+      known_horizon_(std::isinf(max_ahead_) ? max_ahead_ : -std::numeric_limits<double>::infinity()) {}
+
+bool EventCheck::takes(float value) const { return learner_.takes(value) && double{std::abs(value)} <= max_value_; }
+
+bool EventCheck::is_weight(float weight) const {
+  return weight >= 0 && std::isfinite(weight) && double{weight} <= max_weight_;
+}
+
+void EventCheck::require_value(float value) const {
+  learner_.check_value(value);
+  if (takes(value)) return;
+  throw std::invalid_argument(message("value must be at most max_value = ", max_value_, ", not ", value));
+}
+
+void EventCheck::require_weight(float weight) const {
+  if (is_weight(weight)) return;
+  if (!(weight >= 0 && std::isfinite(weight))) {
+    throw std::invalid_argument(message("weight must be finite and at least 0, not ", weight));
+  }
+  throw std::invalid_argument(message("weight must be at most max_weight = ", max_weight_, ", not ", weight));
+}
 
 double EventCheck::horizon() const {
   const double horizon = now() + max_ahead_;
@@ -69,7 +85,7 @@ bool EventCheck::is_due(double timestamp) const {
 }
 
 BadEvent EventCheck::find(const EventColumns& events, std::size_t e, bool logged) const {
-  if (events.values != nullptr && !learner_.takes(events.values[e])) return BadEvent::kValue;
+  if (events.values != nullptr && !takes(events.values[e])) return BadEvent::kValue;
   if (events.weights != nullptr && !is_weight(events.weights[e])) return BadEvent::kWeight;
   if (events.timestamps != nullptr) {
     const double timestamp = events.timestamps[e];
@@ -89,7 +105,7 @@ void EventCheck::require(const EventColumns& events, std::size_t first, std::siz
       case BadEvent::kMaxItems:
         continue;
       case BadEvent::kValue:
-        learner_.check_value(events.values[e]);
+        require_value(events.values[e]);
         break;
       case BadEvent::kWeight:
         require_weight(events.weights[e]);
@@ -109,7 +125,7 @@ void EventCheck::require(const EventColumns& events, std::size_t first, std::siz
 }
 
 void EventCheck::require(const Id& user, const Id& item, float value, float weight) const {
-  learner_.check_value(value);
+  require_value(value);
   require_weight(weight);
   require_id(user);
   require_id(item);

@@ -44,8 +44,7 @@ enum class OnBad : std::uint32_t { kRaise, kSkip };
 
 class EventCheck {
  public:
-  // max_ahead in seconds; infinity: any timestamp within kMaxTimestamp will do.
-  EventCheck(const Learner& learner, double max_ahead);
+  EventCheck(const Learner& learner, const Settings& settings);
 
   // `logged`: the event was checked by the clock of its day.
   // Looks at the event alone: whether there is room for its ids is asked elsewhere (newcomers.hpp).
@@ -59,8 +58,13 @@ class EventCheck {
   bool is_due(double timestamp) const;
   double horizon() const;
 
+  bool takes(float value) const;
+  bool is_weight(float weight) const;
+  void require_value(float value) const;
+  void require_weight(float weight) const;
+
   const Learner& learner_;
-  const double max_ahead_;
+  const double max_ahead_, max_weight_, max_value_;
   // No timestamp up to here is too far ahead. Relaxed: the clock was past it, whoever read it.
   mutable std::atomic<double> known_horizon_;
 };

@@ -7,16 +7,17 @@
 namespace recengine {
 
 void save_limits(SnapshotWriter& file, const LimitSettings& limits) {
-  add<double>(file, "settings.limits",
-              {static_cast<double>(limits.max_users), static_cast<double>(limits.max_items),
-               static_cast<double>(limits.evict), limits.user_budget, limits.max_ahead});
+  add<double>(
+      file, "settings.limits",
+      {static_cast<double>(limits.max_users), static_cast<double>(limits.max_items), static_cast<double>(limits.evict),
+       limits.user_budget, limits.max_ahead, limits.max_weight, limits.max_value});
 }
 
 // A file without it was written before there were limits, by an engine without any.
 LimitSettings load_limits(const SnapshotReader& file) {
   LimitSettings limits;
   if (!file.has("settings.limits")) return limits;
-  const auto values = read<double>(file, "settings.limits", 5);
+  const auto values = read<double>(file, "settings.limits", 7);
   for (const double most : values.first(2)) {
     require(most >= 0 && most <= static_cast<double>(kMaxCapacity) && most == std::floor(most),
             "a setting is out of range");
@@ -27,6 +28,8 @@ LimitSettings load_limits(const SnapshotReader& file) {
   limits.evict = values[2] == 0 ? Eviction::kError : Eviction::kLru;
   limits.user_budget = values[3];
   limits.max_ahead = values[4];
+  limits.max_weight = values[5];
+  limits.max_value = values[6];
   return limits;
 }
 

@@ -451,6 +451,7 @@ void Learner::prefetch_neighbors(const Event& event) const {
 }
 
 void Learner::dislike(const Event& event) {
+  const Marking marking(*this);
   if (event.weight > 0) learn_candidates(event);
   mark_written();
   model_.user_state.observe(event.user, event.item, event.timestamp, true);

@@ -101,6 +101,19 @@ class Learner {
   // Marks the items whose rows or biases were written since the last call on this thread, for what is derived from
   // them.
   void mark_written();
+  // Marks them also where memory ran out in the middle: no row has moved unnoticed.
+  class Marking {
+   public:
+    explicit Marking(Learner& learner) : learner_(learner) {}
+    ~Marking() {
+      if (!written().empty()) learner_.mark_written();
+    }
+    Marking(const Marking&) = delete;
+    Marking& operator=(const Marking&) = delete;
+
+   private:
+    Learner& learner_;
+  };
   bool is_choice(const Event& event) const;
 
   // What the rounding of rows of halves draws for this event.

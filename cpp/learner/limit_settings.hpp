@@ -20,6 +20,10 @@ struct LimitSettings {
   Eviction evict = Eviction::kError;
   // Learning steps of a user an hour (user_budget.hpp); 0: as many as come.
   double user_budget = 0;
+  // The largest weight of an event, and with objective "squared" value, without sign: one that is larger than all
+  // others by many orders leaves sums behind (Adagrad's, the mean's) that take as many events to forget.
+  double max_weight = std::numeric_limits<double>::infinity();
+  double max_value = std::numeric_limits<double>::infinity();
   // Seconds that a timestamp may be ahead of the machine's clock; infinity: no limit.
   double max_ahead = std::numeric_limits<double>::infinity();
 

@@ -78,6 +78,8 @@ void LimitSettings::validate() const {
   if (!(user_budget >= 0 && user_budget <= 1e9)) {
     refuse("user_budget", "a positive number of steps an hour, at most 1e9", user_budget);
   }
+  if (!(max_weight > 0)) refuse("max_weight", "positive", max_weight);
+  if (!(max_value > 0)) refuse("max_value", "positive", max_value);
   if (!(max_ahead >= 0)) refuse("max_ahead", "a number of seconds of at least 0", max_ahead);
 }
 

@@ -14,13 +14,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <utility>
 #include <vector>
 
 #include "kernels/table.hpp"
+#include "storage/aligned.hpp"
 #include "storage/chunked.hpp"
 #include "storage/dirty_rows.hpp"
 #include "storage/epoch.hpp"
@@ -89,8 +90,11 @@ class EmbeddingTable {
     return row;
   }
 
-  // Nothing but threads pinned now can still refer to this erased slot.
-  void recycle(Row row);
+  // Nothing but threads pinned now can still refer to these erased slots. One after another, or none: std::bad_alloc.
+  void recycle(const std::vector<Row>& rows);
+  // The same, with memory that was taken before: while there is some, it cannot fail.
+  using Recycled = std::list<std::pair<std::uint64_t, Row>>;  // tickets, slots
+  void recycle(Row row, Recycled& memory);
 
   // The slots to hand out again, in order, for saving; and the way back. REQUIRES: writers paused, or a new table.
   std::vector<Row> free_slots() const;
@@ -130,7 +134,8 @@ class EmbeddingTable {
   std::atomic<Row> count_{0};
   Column<std::atomic<std::uint64_t>> live_;
   mutable std::mutex slots_mutex_;
-  std::deque<std::pair<std::uint64_t, Row>> recycled_;  // GUARDED_BY(slots_mutex_): ticket, slot; oldest first
+  Recycled recycled_;          // GUARDED_BY(slots_mutex_), oldest first
+  const AlignedFloats zeros_;  // what a retired slot is wiped with: there must be memory for that
   std::vector<std::pair<std::function<void(std::size_t)>, std::function<void(Row)>>> attached_;
 };
 

@@ -67,6 +67,8 @@ class Base:
         max_items: int | None = None,
         evict: Literal["error", "lru"] = "error",
         user_budget: float | None = None,
+        max_weight: float = 1e6,
+        max_value: float = 1e6,
         max_ahead: float = 86400.0,
         threads: int | None = None,
         maintenance: bool = True,
@@ -111,6 +113,8 @@ class Base:
                 "max_items": positive_or_none("max_items", max_items),
                 "evict": evict,
                 "user_budget": positive_or_none("user_budget", user_budget),
+                "max_weight": max_weight,
+                "max_value": max_value,
                 "max_ahead": max_ahead,
             }
         )
@@ -172,6 +176,8 @@ class Base:
             "popularity_half_life",
             "neighbors_half_life",
             "user_budget",
+            "max_weight",
+            "max_value",
             "max_ahead",
         )  # the others are float32 in the core
         return {

@@ -100,6 +100,11 @@ class Engine(Learning, Queries, Scores, Decisions, Catalogue, Rows, Files):
         What is over it only enters the user's own history and seen items: no row moves, nothing is counted as popular
         or as chosen together, so that one user who floods an item cannot lift it for others. Nothing is raised;
         ``stats()["over_budget"]`` counts. Items that come in such events are added, but are the first to be evicted.
+    max_weight, max_value
+        The largest weight of an event, and for "squared" the largest rating, without its sign; larger ones are refused.
+        An event that outweighs all others by many orders would leave the rows it touches nearly frozen for as many
+        events (Adagrad adds up squares) and the mean of ratings far off. ``math.inf``: any finite weight, ratings
+        within 1e15.
     max_ahead
         Seconds that a timestamp may be ahead of this machine's clock; what is further ahead is refused (`learn_many`
         can skip it). An event from far ahead would be popular for as long, and sessions would not end until then, since

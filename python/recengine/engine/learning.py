@@ -34,10 +34,11 @@ class Learning(Base):
         user, item
             Ids, `int` (64-bit) or `str` (at most 512 bytes of UTF-8); new ones are added.
         value
-            The rating (squared), the label 0 or 1 (logistic), or for softmax and bpr a positive number: the item was
-            chosen, or a negative one: it was disliked, and the next ranking has it and what is like it further down.
+            The rating (squared; within `max_value`), the label 0 or 1 (logistic), or for softmax and bpr a positive
+            number: the item was chosen, or a negative one: it was disliked, and the next ranking has it and what is
+            like it further down.
         weight
-            At least 0; scales the step. 0 only records what the user did.
+            At least 0 and at most `max_weight`; scales the step. 0 only records what the user did.
         timestamp
             Seconds, `datetime64` or `datetime`; omitted, it is the latest one seen. Within 1e15, and not further ahead
             of this machine's clock than `max_ahead`.
