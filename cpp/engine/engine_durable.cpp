@@ -25,8 +25,8 @@ void add_position(SnapshotWriter& file, std::uint64_t number, std::uint64_t iden
 
 // What a killed process left of a snapshot that it was writing. Only before there is an engine that may be writing one.
 void remove_temporaries(const std::filesystem::path& folder) {
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with(".recengine-")) std::filesystem::remove(entry.path());
+  for (const std::string& name : names_in(folder)) {
+    if (name.starts_with(".recengine-")) std::filesystem::remove(folder / name);
   }
 }
 
