@@ -247,6 +247,7 @@ void add_scaled(float* x, const Element* row, float scale, std::size_t n) {
 
 #include "kernels/bounds.inl"
 #include "kernels/least_squares.inl"
+#include "kernels/least_sum.inl"
 #include "kernels/log2_add.inl"
 #include "kernels/multiply.inl"
 #include "kernels/pairs.inl"
@@ -290,6 +291,7 @@ const Kernels kernels = {
     solve_row,
     exponentials,
     log1p_scaled,
+    least_sum,
 };
 
 }  // namespace RECENGINE_ISA

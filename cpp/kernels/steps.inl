@@ -69,10 +69,19 @@ void step_rows(const RowSteps& rows, const float* x, float* gradient, std::size_
   step_all<false, false>(rows, x, nullptr, n, nullptr);
 }
 
+RECENGINE_INLINE vec square_roots(vec x) {
+#if RECENGINE_VECTOR_BYTES == 64
+  return _mm512_maskz_sqrt_ps(0xFFFF, x);  // unmasked, g++ 12 warns of what it leaves undefined
+#elif RECENGINE_VECTOR_BYTES == 32
+  return _mm256_sqrt_ps(x);
+#else
+  return square_root(x);
+#endif
+}
+
 void adapted_rates(float* sums, float rate, std::size_t n) {
-  const quad rates = rate - quad{};
-  for (std::size_t k = 0; k < n; k += 4) {
-    quad& sum = *reinterpret_cast<quad*>(sums + k);
-    sum = rates / square_root(sum + kEpsilon);
+  const vec rates = splat(rate);
+  for (std::size_t k = 0; k < n; k += kLanes) {
+    store_vector(sums + k, rates / square_roots(load_vector(sums + k) + splat(kEpsilon)));
   }
 }

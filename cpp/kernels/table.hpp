@@ -155,7 +155,7 @@ struct Kernels : RowKernels<float> {
   // distances[j], if asked for, is at least |row_j' - row_j|. x and gradient are private.
   void (*step_rows)(const RowSteps& rows, const float* x, float* gradient, std::size_t n, float* distances);
 
-  // sums[k] = rate / sqrt(sums[k] + kEpsilon). Private, 64-byte aligned, n a multiple of 4.
+  // sums[k] = rate / sqrt(sums[k] + kEpsilon). Private, 64-byte aligned, n a multiple of kRowPadding.
   void (*adapted_rates)(float* sums, float rate, std::size_t n);
 
   // slopes[k] = weights[k] exp(scores[k]) / sum_l weights[l] exp(scores[l]), exponents more than 87 below the highest
@@ -240,6 +240,10 @@ struct Kernels : RowKernels<float> {
   // x[k] = log(1 + scale * x[k]) within 2^-22, relative where that is above 1; 0 where scale * x[k] is negative or a
   // NaN, and at most log(3e38). x is private and 64-byte aligned, n a multiple of kRowPadding.
   void (*log1p_scaled)(float* x, float scale, std::size_t n);
+
+  // The first k < n with the smallest |a[k]| + |b[k]|, given the bits of floats, none of them a NaN. Private; there is
+  // room up to a multiple of 16 words.
+  std::size_t (*least_sum)(const unsigned* a, const unsigned* b, std::size_t n);
 };
 
 // Each defined by the translation unit of its name; neon by baseline.cpp, whose source it is, in place of baseline.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/kernels.hpp"
 #include "storage/turn.hpp"
 
 namespace recengine {
@@ -21,7 +22,6 @@ constexpr std::uint32_t kWordsPerLine = 16;
 
 // 128-bit vectors are on every machine; find and least run under the turn, on words that nobody else writes.
 using Words [[gnu::vector_size(16)]] = std::uint32_t;
-using Floats [[gnu::vector_size(16)]] = float;
 
 Words load_words(const std::uint32_t* words) {
   Words value;
@@ -155,29 +155,7 @@ std::uint32_t Cooccurrence::find(const Word* entries, Word entry) const {
 
 // The slot that counts least, the first of several: a free one, if there is any.
 std::uint32_t Cooccurrence::least(Header& list) const {
-  const auto total = [a = after(list), b = before(list)](std::uint32_t s) {
-    return reinterpret_cast<Floats>(load_words(a + s) & ~kSign) + reinterpret_cast<Floats>(load_words(b + s) & ~kSign);
-  };
-  const std::uint32_t whole = slots_ / 4 * 4;
-  // By lane: the smallest, and the first slot that has it.
-  Floats smallest = INFINITY - Floats{};
-  Words found = {0, 1, 2, 3}, slots = found;
-  for (std::uint32_t s = 0; s < whole; s += 4, slots += 4) {
-    const Floats sums = total(s);
-    const auto smaller = sums < smallest;
-    smallest = smaller ? sums : smallest;
-    found = smaller ? slots : found;
-  }
-  float least = INFINITY;
-  std::uint32_t slot = 0;
-  const auto consider = [&](float sum, std::uint32_t candidate) {
-    const bool better = sum < least || (sum == least && candidate < slot);
-    slot = better ? candidate : slot;
-    least = better ? sum : least;
-  };
-  for (std::size_t l = 0; l < 4 && whole > 0; ++l) consider(smallest[l], found[l]);
-  for (std::uint32_t s = whole; s < slots_; ++s) consider(total(whole)[s - whole], s);
-  return slot;
+  return static_cast<std::uint32_t>(active_kernels().least_sum(after(list), before(list), slots_));
 }
 
 // REQUIRES: the turn, the window entered.

@@ -352,13 +352,17 @@ void Learner::learn_context(const Event& event, Scratch& work) {
   const QueryVector& query = work.query;
   if (query.history.empty()) return;
   const float rate = kContextRate * rate_now(event.sequence);
-  std::vector<LearnedScalar*>& scalars = work.scalars;
-  scalars.clear();
-  work.scalar_slopes.clear();
+  const std::size_t most = query.history.size() + work.repeat_slopes.size();
+  if (work.scalars.size() < most) {
+    work.scalars.resize(most);
+    work.scalar_slopes.resize(most);
+    work.scalar_rates.resize(padded(most));
+  }
+  std::size_t count = 0;  // of scalars that move; each comes once
   const auto add = [&](std::uint32_t number, float slope) {
-    if (!std::isfinite(slope)) return;
-    scalars.push_back(&model_.context[number]);
-    work.scalar_slopes.push_back(slope);
+    work.scalars[count] = &model_.context[number];
+    work.scalar_slopes[count] = slope;
+    count += std::isfinite(slope) ? 1 : 0;
   };
   if (!query.repeats.empty()) {
     const std::uint32_t first = model_.context.repeat(true, 0);
@@ -377,23 +381,21 @@ void Learner::learn_context(const Event& event, Scratch& work) {
   for (std::size_t t = 0; t < query.history.size(); ++t) {
     if (query.history[t].scalar != QueryVector::kFixed) add(query.history[t].scalar, work.scores[t]);
   }
-  // Each number comes once.
-  work.scalar_rates.resize(padded(scalars.size()));
   float* const rates = work.scalar_rates.data();
   if (settings_.optimizer == Optimizer::kSgd) {
-    std::fill(work.scalar_rates.begin(), work.scalar_rates.end(), rate);
+    std::fill_n(rates, count, rate);
   } else {
-    for (std::size_t s = 0; s < scalars.size(); ++s) {
-      const float slope = work.scalar_slopes[s];
-      store_relaxed(&scalars[s]->sum, rates[s] = grown(load_relaxed(&scalars[s]->sum), slope * slope));
+    for (std::size_t s = 0; s < count; ++s) {
+      float* const sum = &work.scalars[s]->sum;
+      store_relaxed(sum, rates[s] = grown(load_relaxed(sum), work.scalar_slopes[s] * work.scalar_slopes[s]));
     }
-    active_kernels().adapted_rates(rates, rate, work.scalar_rates.size());
+    active_kernels().adapted_rates(rates, rate, padded(count));
   }
-  for (std::size_t s = 0; s < scalars.size(); ++s) {
-    step_scalar(&scalars[s]->value, rates[s], work.scalar_slopes[s], 0);
-    const float value = load_relaxed(&scalars[s]->value);
-    const float within = std::clamp(value, -ContextWeights::kMaxWeight, ContextWeights::kMaxWeight);
-    if (within != value) store_relaxed(&scalars[s]->value, within);
+  for (std::size_t s = 0; s < count; ++s) {
+    float* const value = &work.scalars[s]->value;
+    const float longest = settings_.max_step;
+    const float moved = load_relaxed(value) - std::clamp(rates[s] * work.scalar_slopes[s], -longest, longest);
+    store_relaxed(value, std::clamp(moved, -ContextWeights::kMaxWeight, ContextWeights::kMaxWeight));
   }
 }
 

@@ -418,6 +418,21 @@ void check_rates(const Kernels& kernels) {
   }
 }
 
+void check_least_sum(const Kernels& kernels, std::size_t count) {
+  std::vector<unsigned> a((count + 15) / 16 * 16), b(a.size());  // zeros behind, which must not count
+  for (std::size_t k = 0; k < count; ++k) {
+    const auto whole = static_cast<float>(1 + generator() % 5);  // so that several are the smallest
+    a[k] = std::bit_cast<unsigned>(generator() % 2 == 0 ? whole : -whole);
+    b[k] = std::bit_cast<unsigned>(static_cast<float>(generator() % 3));
+  }
+  std::size_t expected = 0;
+  const auto sum = [&](std::size_t k) {
+    return std::abs(std::bit_cast<float>(a[k])) + std::abs(std::bit_cast<float>(b[k]));
+  };
+  for (std::size_t k = 1; k < count; ++k) expected = sum(k) < sum(expected) ? k : expected;
+  CHECK(kernels.least_sum(a.data(), b.data(), count) == expected);
+}
+
 void check_softmax(const Kernels& kernels, std::size_t count) {
   const std::size_t n = (count + kRowPadding - 1) / kRowPadding * kRowPadding;
   Buffer scores(n), weights(n), slopes(n);
@@ -630,6 +645,7 @@ int main(int argc, char** argv) {
     for (std::size_t dim : {1u, 50u, 64u, 200u}) check_hostile_steps(kernels, dim);
     check_rates(kernels);
     for (std::size_t count : {1u, 7u, 16u, 97u}) check_softmax(kernels, count);
+    for (std::size_t count = 1; count <= 256; ++count) check_least_sum(kernels, count);
     check_threads(kernels, 3000);
     std::printf("%s: ok\n", kernels.name);
   }
