@@ -44,12 +44,17 @@ void Capacity::refuse(std::size_t rows) const {
 }
 
 std::vector<Row> Capacity::least_recent(std::size_t room, std::uint64_t before) const {
-  std::vector<std::pair<std::uint64_t, Row>> used;
-  for (Row row = 0; row < table_.count(); ++row) {
-    if (table_.is_live(row) && stamp(row) < before) used.emplace_back(stamp(row), row);
-  }
   const std::size_t size = table_.size();
   const std::size_t excess = size + room > most_ ? size + room - most_ : 0;
+  std::vector<std::pair<std::uint64_t, Row>> used;
+  const auto collect = [&](std::uint64_t end) {
+    used.clear();
+    for (Row row = 0; row < table_.count(); ++row) {
+      if (table_.is_live(row) && stamp(row) < end) used.emplace_back(stamp(row), row);
+    }
+  };
+  collect(before);
+  if (used.size() < excess) collect(std::numeric_limits<std::uint64_t>::max());
   const std::size_t count = std::min(used.size(), std::max(excess, most_ / kEvictedShare));
   const auto end = used.begin() + static_cast<std::ptrdiff_t>(count);
   if (count < used.size()) std::nth_element(used.begin(), end, used.end());

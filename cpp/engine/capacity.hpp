@@ -53,7 +53,8 @@ class Capacity {
   std::uint64_t stamp(Row row) const { return stamps_[row].load(std::memory_order_relaxed); }
 
   // Rows to go, so that there is room for so many: those that were used least recently, oldest first, the lower row
-  // first where that is equal; none that was used at `before` or later. REQUIRES: evicts()
+  // first where that is equal; none that was used at `before` or later, unless others have used all the rest since.
+  // REQUIRES: evicts()
   std::vector<Row> least_recent(std::size_t room, std::uint64_t before) const;
 
   std::size_t memory_bytes() const { return stamps_.memory_bytes(); }

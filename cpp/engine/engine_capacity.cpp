@@ -57,13 +57,14 @@ void Engine::make_room(std::size_t users, std::size_t items, std::uint64_t befor
     const auto closure = evictions_.close();
     const Quiet still = quiet();
     const auto pin = domain_.pin_reader();
-    // Others may have made room meanwhile.
-    if (!user_capacity_.has_room(users)) {
-      record = erase_users(ids_of(model_.users, user_capacity_.least_recent(users, before)).span());
-    }
-    if (!item_capacity_.has_room(items)) {
-      record = erase_items(ids_of(model_.items, item_capacity_.least_recent(items, before)).span());
-    }
+    // Others may have made room meanwhile; or all is claimed and nothing there yet: then the caller asks again.
+    const auto going = [before](const EmbeddingTable& table, const Capacity& capacity, std::size_t rows) {
+      return capacity.has_room(rows) ? IdArray() : ids_of(table, capacity.least_recent(rows, before));
+    };
+    const IdArray gone_users = going(model_.users, user_capacity_, users);
+    const IdArray gone_items = going(model_.items, item_capacity_, items);
+    if (gone_users.size() > 0) record = erase_users(gone_users.span());
+    if (gone_items.size() > 0) record = erase_items(gone_items.span());
   }
   acknowledge(record);
 }
