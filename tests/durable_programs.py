@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from recengine import Engine
+from recengine import Engine, Feedback
+from recengine.explore import UCB, EpsilonGreedy, Greedy, Policy, Random, Softmax, ThompsonSampling
 
 Operation = tuple[Any, ...]
 
@@ -31,6 +35,14 @@ LIMITED: dict[str, Any] = {
     "user_budget": 6.0,
 }
 
+POLICIES: list[Policy] = [
+    Greedy(),
+    Random(),
+    EpsilonGreedy(0.5),
+    Softmax(0.1),
+    ThompsonSampling(1.0, "shared", samples=20),
+    UCB(0.5),
+]
 USERS, ITEMS = 8, 90  # removals are swept in bulk from 64 on
 
 _users, _items = st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)
@@ -55,6 +67,10 @@ operations: st.SearchStrategy[Operation] = st.one_of(
     st.tuples(st.just("set_groups"), _many_items, st.integers(0, 3)),
     st.tuples(st.just("learning_rate"), st.sampled_from([0.0, 0.05, 0.2])),
     st.tuples(st.just("global_bias"), st.sampled_from([-1.0, 0.5])),
+    st.tuples(st.just("show"), _users, st.integers(0, 5), _times, st.booleans()),
+    st.tuples(st.just("show"), _users, st.integers(0, 5), _times, st.booleans()),
+    st.tuples(st.just("feedback"), st.integers(1, 9), st.integers(0, 2), st.sampled_from([-1.0, 0.0, 2.0]), _times),
+    st.tuples(st.just("feedback_settings"), st.integers(1, 4)),
     st.tuples(st.just("checkpoint")),
     st.tuples(st.just("save")),  # forgets removed items as well: a record of its own
 )
@@ -116,6 +132,28 @@ def run(engine: Engine, operation: Operation, strings: bool, scratch: Path) -> N
     elif name == "set_groups":
         ids = known(arguments[0])
         engine.set_groups(ids, [f"g{arguments[1]}"] * len(ids))
+    elif name == "show":
+        who, policy, time, is_visitor = arguments
+        whose: dict[str, Any] = {"history": known([1, 2, 40])} if is_visitor else {"user": user(who)}
+        features = engine.settings["item_features"]
+        ranking = engine.recommend(
+            **whose, k=3, explore=POLICIES[policy], context={features[0]: 0.5} if features else None
+        )
+        engine.impression(ranking, timestamp=time)
+    elif name == "feedback":
+        number, slot, reward, time = arguments
+        rows = [row for row in engine.impressions() if row.number == number]
+        if rows and slot < len(rows[0].items) and rows[0].items[slot] is not None:
+            with suppress(KeyError):  # too late
+                engine.feedback(
+                    number,
+                    str(rows[0].items[slot]) if strings else int(rows[0].items[slot]),
+                    abs(reward),
+                    time,
+                    learn=reward >= 0,
+                )
+    elif name == "feedback_settings":
+        engine.feedback_settings = Feedback(capacity=arguments[0], window=math.inf, correction="top_k")
     elif name == "checkpoint":
         if engine.stats()["durability"] is None:
             engine.save(scratch / "checkpoint")  # forgets removed items at the same place
@@ -138,6 +176,15 @@ def plain(settings: dict[str, Any], program: list[Operation], strings: bool, scr
 
 
 def state(engine: Engine, scratch: Path) -> bytes:
-    """Everything there is to know of an engine, bit for bit."""
+    """Everything there is to know of an engine, bit for bit, but for how often it was asked."""
     engine.save(scratch / "state")
-    return (scratch / "state").read_bytes()
+    file = bytearray((scratch / "state").read_bytes())
+    count, table = struct.unpack_from("<IQ", file, 12)
+    for entry in range(table, table + 40 * count, 40):
+        name, _, _, offset, _ = struct.unpack_from("<16sIIQQ", file, entry)
+        if name.rstrip(b"\0") == b"counters":
+            struct.pack_into("<Q", file, offset + 8, 0)
+            struct.pack_into("<I", file, entry + 20, 0)  # its checksum, and thereby those of table and header
+    struct.pack_into("<I", file, 32, 0)
+    struct.pack_into("<I", file, 60, 0)
+    return bytes(file)

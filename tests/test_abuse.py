@@ -110,7 +110,7 @@ def quality(engine: Engine) -> float:
 
 
 @every_kind
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(actions=abuse, limited=st.booleans(), seed=st.integers(0, 100))
 def test_quality_recovers_from_any_mixture(
     options: dict[str, Any], actions: list[tuple[Any, ...]], limited: bool, seed: int

@@ -41,11 +41,11 @@ def reasons(engine: Engine) -> dict[str, int]:
 def why_bad(event: Event, objective: str) -> str | None:
     """The reference: the first thing that is wrong with an event whose ids shall be texts."""
     user, item, value, timestamp, weight = event
-    if not isinstance(value, (int, float)) or not abs(value) <= 1e15:
+    if not isinstance(value, (int, float)) or not abs(value) <= 1e6:
         return "value"
     if value not in (0, 1) if objective == "logistic" else value == 0 and objective != "squared":
         return "value"
-    if not isinstance(weight, (int, float)) or not 0 <= weight < 1e38:
+    if not isinstance(weight, (int, float)) or not 0 <= weight <= 1e6:
         return "weight"
     if not isinstance(timestamp, (int, float)) or not -1e15 <= timestamp <= time.time() + 86400:
         return "timestamp"
@@ -73,7 +73,7 @@ events = st.tuples(ids, ids, numbers, times, numbers)
 
 
 @every_kind
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(batch=st.lists(events, min_size=1, max_size=30), durable=st.booleans())
 def test_skipped_events_leave_no_trace(options: dict[str, Any], batch: list[Event], durable: bool) -> None:
     """The engine is, bit for bit, the one that met only the good events, and is so again after recovery."""
@@ -103,7 +103,7 @@ def test_skipped_events_leave_no_trace(options: dict[str, Any], batch: list[Even
 
 
 @every_kind
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(batch=st.lists(events, min_size=1, max_size=20))
 def test_one_bad_event_refuses_the_batch(options: dict[str, Any], batch: list[Event]) -> None:
     """Before anything changes, not even the engine's clock."""

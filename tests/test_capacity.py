@@ -77,7 +77,7 @@ def learn_together(engine: Engine, batch: list[Event]) -> None:
 
 
 @pytest.mark.parametrize("options", KINDS, ids=lambda options: options["objective"])
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(program=programs, capacity=st.sampled_from([(4, 30), (7, 70), (31, None), (None, 64)]), together=st.booleans())
 def test_the_least_recent_go(
     options: dict[str, Any], program: list[tuple[str, Any]], capacity: tuple[Any, Any], together: bool
@@ -344,7 +344,7 @@ def test_one_user_cannot_lift_an_item_for_others() -> None:
     assert 999 not in guarded.recommend(77, k=41, exclude_seen=True).ids.tolist()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     gaps=st.lists(st.sampled_from([0.0, 1.0, 100.0, 700.0, 1800.0, 5000.0, -500.0]), min_size=1, max_size=60),
     budget=st.sampled_from([1.0, 2.0, 3.5, 10.0]),

@@ -24,6 +24,7 @@ import pytest
 
 from durable_programs import Operation, plain, run, state
 from recengine import Engine, FormatError
+from recengine.explore import UCB
 
 TESTS = Path(__file__).resolve().parent
 COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -34,6 +35,11 @@ PROGRAM: list[Operation] = [
     ("learn_one", 0, 0, 1.0, 5.0),
     ("learn_many", [(k % 3, k % 5, 1.0, 1.0) for k in range(6)], True, True),
     ("set_filter", "a", [0, 1]),
+    ("feedback_settings", 4),
+    ("show", 0, 3, 7.0, False),
+    ("feedback", 1, 0, 2.0, None),
+    ("show", 1, 4, None, True),
+    ("feedback", 2, 1, -1.0, 9.0),
     ("deliver", [(1, 2, 1.0, 1.0)], 10),
     ("set_items", [3, 4], 4),
     ("remove_items", [1]),
@@ -158,6 +164,8 @@ def test_changed_bytes_with_right_checksums_are_refused_or_harmless(lived_in: Pa
                 assert all(np.isfinite(part).all() for part in engine.factors()[1:3])
                 engine.learn_one("u0", "ítem 0")
                 assert np.isfinite(engine.recommend("u0", k=3).scores).all()
+                assert np.isfinite(engine.recommend("u0", k=3, explore=UCB(1.0, "shared")).scores).all()
+                assert len(engine.impressions()) <= engine.feedback_settings.capacity
                 engine.close()
     assert refused > 200
     assert harmless > 50

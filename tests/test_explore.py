@@ -221,9 +221,8 @@ def test_thompson_draws_from_the_posterior(precision: Any) -> None:
     rows = np.array([[1.0, 0.5, 0, 0], [0.2, -0.3, 0.4, 0]])
     scores = np.array([0.6, 0.0], np.float32)
     engine = made(scores, rows)
-    engine.recommend("ann", explore=UCB(1.0, precision))  # the shared matrix is kept from here on
-    for _ in range(2):
-        engine.impression(engine.recommend("ann", k=2, explore=Greedy()))
+    for explore in (UCB(1.0, precision), Greedy()):  # the shared matrix is kept from the first list of UCB on
+        engine.impression(engine.recommend("ann", k=2, explore=explore))
     covariance = deviations(np.vstack([rows, rows]), precision == "shared")
     difference = rows[0] - rows[1]
     deviation = 1.5 * math.sqrt(difference @ covariance @ difference + 2 / (1 + 1.999))

@@ -141,8 +141,9 @@ def test_what_teaches_nothing_is_recorded() -> None:
     assert engine.impressions()[1].user is None
     number, ranking = shown(engine, Greedy())
     engine.remove_items("a")
-    engine.feedback(number, "a", 1.0)  # does not bring it back
-    assert "a" not in engine.items
+    with pytest.raises(KeyError, match="'a', or it was removed"):
+        engine.feedback(number, "a", 1.0)
+    assert "a" not in engine.items  # nor is it back
 
 
 def test_batches_are_shown_together() -> None:

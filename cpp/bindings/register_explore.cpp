@@ -80,17 +80,51 @@ py::object plain_id(const IdArray& ids) {
   return py::int_(ids.ints[0]);
 }
 
-// Scores that a policy's closed form takes: finite, best first.
-std::span<const float> checked_scores(const ExploreOptions& options, const Floats& scores) {
-  if (!options.policy.is_closed()) {
-    throw py::value_error(message("policy '", name_of(options.policy.kind), "' has no propensities in closed form"));
-  }
+// Finite, best first.
+std::span<const float> sorted_scores(const Floats& scores) {
   const std::span<const float> values(scores.data(), static_cast<std::size_t>(scores.size()));
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) throw py::value_error(message("scores must be finite, not ", values[i]));
     if (i > 0 && values[i] > values[i - 1]) throw py::value_error("scores must be sorted, best first");
   }
   return values;
+}
+
+// Those that a policy's closed form takes.
+std::span<const float> checked_scores(const ExploreOptions& options, const Floats& scores) {
+  if (!options.policy.is_closed()) {
+    throw py::value_error(message("policy '", name_of(options.policy.kind), "' has no propensities in closed form"));
+  }
+  return sorted_scores(scores);
+}
+
+// Different places among so many candidates.
+std::vector<std::uint32_t> checked_slate(const Integers& slate, std::size_t count) {
+  std::vector<std::uint32_t> places;
+  std::vector<bool> is_there(count);
+  for (py::ssize_t s = 0; s < slate.size(); ++s) {
+    const std::int64_t place = slate.at(s);
+    if (place < 0 || static_cast<std::size_t>(place) >= count || is_there[static_cast<std::size_t>(place)]) {
+      throw py::value_error(message("slate must hold different places below ", count, ", not ", place));
+    }
+    is_there[static_cast<std::size_t>(place)] = true;
+    places.push_back(static_cast<std::uint32_t>(place));
+  }
+  return places;
+}
+
+py::array_t<double> slots_by_candidates(const std::vector<double>& shares, std::size_t slots, std::size_t candidates) {
+  py::array_t<double> out({slots, candidates});
+  std::copy(shares.begin(), shares.end(), out.mutable_data());
+  return out;
+}
+
+py::array_t<double> closed_slots(const ExploreOptions& options, const Floats& scores, const Integers& slate) {
+  const std::span<const float> values = checked_scores(options, scores);
+  const std::vector<std::uint32_t> places = checked_slate(slate, values.size());
+  const std::vector<double> shares =
+      released([&] { return slot_propensities(options.policy, {values, {}, 0}, places); });
+  return slots_by_candidates(shares, places.size(), values.size());
 }
 
 py::array_t<double> first_slot(const ExploreOptions& options, const Floats& scores) {
@@ -103,17 +137,8 @@ py::array_t<double> first_slot(const ExploreOptions& options, const Floats& scor
 py::array_t<double> slate_log_propensities(const ExploreOptions& options, const Floats& scores, const Integers& groups,
                                            const Integers& slate) {
   const std::span<const float> values = checked_scores(options, scores);
-  const std::size_t count = values.size();
-  std::vector<std::uint32_t> places, numbers;
-  std::vector<bool> is_there(count);
-  for (py::ssize_t s = 0; s < slate.size(); ++s) {
-    const std::int64_t place = slate.at(s);
-    if (place < 0 || static_cast<std::size_t>(place) >= count || is_there[static_cast<std::size_t>(place)]) {
-      throw py::value_error(message("slate must hold different places below ", count, ", not ", place));
-    }
-    is_there[static_cast<std::size_t>(place)] = true;
-    places.push_back(static_cast<std::uint32_t>(place));
-  }
+  const std::vector<std::uint32_t> places = checked_slate(slate, values.size());
+  std::vector<std::uint32_t> numbers;
   if (groups.size() != 0 && groups.size() != scores.size()) throw py::value_error("groups must be one a score");
   for (py::ssize_t i = 0; i < groups.size(); ++i) {
     if (groups.at(i) < 0 || groups.at(i) > groups.size()) {
@@ -142,7 +167,8 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
       .def(py::init(&to_options), py::arg("policy"), py::arg("parameter"), py::arg("precision"), py::arg("samples"),
            py::arg("diversity"), py::arg("weight"), py::arg("count"), py::arg("candidates"))
       .def("log_propensities", &slate_log_propensities, py::arg("scores"), py::arg("groups"), py::arg("slate"))
-      .def("first_slot", &first_slot, py::arg("scores"));
+      .def("first_slot", &first_slot, py::arg("scores"))
+      .def("slots", &closed_slots, py::arg("scores"), py::arg("slate"));
 
   py::class_<Decision, std::shared_ptr<Decision>>(module, "Decision")
       .def("ranking",
@@ -160,7 +186,11 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
       .def_property_readonly("policy", [](const Decision& decision) { return name_of(decision.policy.kind); })
       .def_property_readonly("parameter", [](const Decision& decision) { return decision.policy.parameter; })
       .def_property_readonly("diversity", [](const Decision& decision) { return name_of(decision.diversity.kind); })
-      .def_readonly("seed", &Decision::seed);
+      .def_readonly("seed", &Decision::seed)
+      .def_property_readonly("context", [](const Decision& decision) { return to_array<float>(decision.context); })
+      .def_property_readonly("history", [](const Decision& decision) { return from_ids(decision.history); })
+      .def_property_readonly("removed",
+                             [](const Decision& decision) { return to_array<std::int64_t>(decision.removed); });
 
   engine
       .def("explore",
@@ -195,6 +225,24 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
              for (Decision& decision : made) decisions.append(std::make_shared<Decision>(std::move(decision)));
              return decisions;
            })
+      .def("slot_propensities",
+           [](Engine& self, py::handle user, py::handle candidates, const Floats& scores, const Integers& slate,
+              const ExploreOptions& explore, std::uint64_t seed) {
+             if (explore.policy.is_closed())
+               throw py::value_error("slot_propensities is for Thompson sampling and UCB");
+             if (explore.policy.kind == PolicyKind::kThompson && explore.policy.samples == 0) {
+               throw py::value_error("ThompsonSampling needs samples to estimate propensities from");
+             }
+             IdArray asker;
+             if (!user.is_none()) asker.append(to_id(user, "user"));
+             const IdColumn items(candidates, "item");
+             const std::span<const float> values = sorted_scores(scores);
+             if (values.size() != items.span().size) throw py::value_error("scores must be one a candidate");
+             const std::vector<std::uint32_t> places = checked_slate(slate, values.size());
+             const std::vector<double> shares = released(
+                 [&] { return self.slot_propensities(asker.span(), items.span(), values, places, explore, seed); });
+             return slots_by_candidates(shares, places.size(), values.size());
+           })
       .def("impression",
            [](Engine& self, const std::shared_ptr<Decision>& decision, double timestamp) {
              return released([&] { return self.impression(decision, timestamp); });
@@ -217,7 +265,8 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
       .def("feedback_settings", &feedback_settings)
       .def("set_feedback_settings", [](Engine& self, std::size_t capacity, double window, const std::string& correction,
                                        double clip, double position_bias) {
-        self.impressions().set_settings({capacity, window, parse_correction(correction), clip, position_bias});
+        const FeedbackSettings values{capacity, window, parse_correction(correction), clip, position_bias};
+        released([&] { self.set_feedback_settings(values); });
       });
 }
 

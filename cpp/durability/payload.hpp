@@ -26,7 +26,7 @@ class PayloadWriter {
  public:
   void clear() { size_ = sizeof(RecordHeader); }
   // The payload, and before it room for a record's header.
-  std::span<std::byte> record() { return {bytes_.get(), size_}; }
+  std::span<std::byte> record() { return {bytes_.get(), capacity_ == 0 ? 0 : size_}; }
 
   // A number; 8 bytes wide, so that what follows is aligned.
   template <class T>

@@ -3,6 +3,7 @@
 // Thread safety: never changes once it is made.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -22,8 +23,12 @@ struct ExploreOptions {
 };
 
 struct Decision {
-  IdArray user;               // one, or none
-  IdArray candidates;         // that the policy chose from, best first
+  IdArray user;                // one, or none
+  IdArray history;             // of a visitor: the items of the session, the last kMaxLoggedHistory
+  std::vector<float> context;  // of the query: what was added to the weights of the item features, one each, or none
+  IdArray candidates;          // that the policy chose from, best first
+  // Places of candidates that were removed since, ascending: of them only the place, score and chance are kept.
+  std::vector<std::uint32_t> removed;
   std::vector<float> scores;  // theirs
   std::vector<std::uint32_t> slate;
   // Of each slot's candidate, given those before it. NaN: not known. Errors are those of estimates, or empty.
@@ -32,6 +37,11 @@ struct Decision {
   Diversity diversity;
   std::uint64_t seed = 0;
   bool certified = true;
+  std::uint64_t removals = 0;  // that the engine had seen before
+
+  bool is_removed(std::uint32_t place) const { return std::binary_search(removed.begin(), removed.end(), place); }
 };
+
+inline constexpr std::size_t kMaxLoggedHistory = 1024;
 
 }  // namespace recengine

@@ -36,6 +36,7 @@
 #include "engine/journal.hpp"
 #include "engine/latency.hpp"
 #include "engine/upkeep.hpp"
+#include "explore/linear.hpp"
 #include "explore/precisions.hpp"
 #include "learner/learner.hpp"
 #include "learner/model.hpp"
@@ -154,17 +155,24 @@ class Engine {
   Rankings similar_by_behaviour(const Id& item, const QueryOptions& options);
   Rankings search(std::span<const float> vector, bool cosine, const QueryOptions& options);
 
-  // --- exploration (engine_explore.cpp). The same queries, answered by a policy. Throws std::invalid_argument for more
-  // than kMaxCandidates results.
+  // --- exploration (engine_explore.cpp, engine_impressions.cpp). The same queries, answered by a policy. Throws
+  // std::invalid_argument for more than kMaxCandidates results.
   Decision explore(const Id& user, const QueryOptions& options, const ExploreOptions& explore);
   Decision explore_history(const IdSpan& history, const QueryOptions& options, const ExploreOptions& explore);
   // Each user's seed is drawn from that of the call.
   std::vector<Decision> explore_many(const IdSpan& users, const QueryOptions& options, const ExploreOptions& explore);
+  // How probable the policy, by what the engine knows now, makes each candidate for each slot of the slate, given the
+  // slots before: slate.size() x candidates.size(). user: one id, or none. For policies of the linear model; Thompson's
+  // are estimates from its samples. Throws UnknownId for an unknown candidate.
+  std::vector<double> slot_propensities(const IdSpan& user, const IdSpan& candidates, std::span<const float> scores,
+                                        std::span<const std::uint32_t> slate, const ExploreOptions& explore,
+                                        std::uint64_t seed);
   // The decision was shown. The number that feedback to it names.
   std::uint64_t impression(std::shared_ptr<const Decision> decision, double timestamp);
   // A reward for an item that was shown, learned from if `learn`. Returns its weight. Throws UnknownId where it joins
   // nothing.
   double feedback(std::uint64_t number, const Id& item, float reward, double timestamp, bool learn);
+  void set_feedback_settings(const FeedbackSettings& settings);
   Impressions& impressions() { return impressions_; }
 
   // --- rows (engine_rows.cpp)
@@ -329,7 +337,22 @@ class Engine {
   std::uint64_t seed_of(const ExploreOptions& explore);
   AlignedFloats rows_of(std::span<const Row> items) const;
   Decision decide(const Asker& asker, const std::vector<Scored<float>>& found, std::size_t k,
-                  const ExploreOptions& explore, std::uint64_t seed);
+                  std::span<const float> context, const ExploreOptions& explore, std::uint64_t seed);
+  Uncertainty uncertainty_of(Row user, const Policy& policy) const;
+  std::vector<float> bias_deviations(std::span<const Row> items) const;
+  void observe(const Decision& decision);
+  std::shared_ptr<const Decision> without_removed(std::shared_ptr<const Decision> decision) const;
+  // A reward that joins an impression.
+  struct Joined {
+    std::uint64_t number;
+    std::size_t slot;
+    float reward;
+  };
+  void join(const Joined& joined);
+  static void put_joined(PayloadWriter& to, const Joined& joined);
+  // An event that has been checked, with the feedback that it is, if it is. Its record. REQUIRES: a writer's pin.
+  std::uint64_t learn_pinned(const Id& user, const Id& item, float value, float weight, double timestamp,
+                             const SourceSpan& source, const Joined* joined, Claims* claims);
   void recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
                       std::vector<std::vector<Scored<float>>>& results, std::size_t first,
                       std::atomic<bool>& certified);
@@ -396,6 +419,15 @@ class Engine {
     journal_->apply(apply);
     return record;
   }
+  // The same, applied in the order of the log, while nobody else can append: for what is short.
+  template <class Encode, class Apply>
+  std::uint64_t logged_in_order(RecordKind kind, std::uint32_t flags, Encode encode, Apply apply) {
+    if (!journal_) {
+      apply();
+      return 0;
+    }
+    return journal_->append(kind, flags, encode, [&] { journal_->apply(apply); });
+  }
   void acknowledge(std::uint64_t record) {
     if (journal_ && record != 0) journal_->log.acknowledge(record);
   }
@@ -405,6 +437,9 @@ class Engine {
   void replay(std::span<const std::byte> record, Replay& pending);
   void replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& pending);
   void replay_change(const RecordStart& start, PayloadReader& payload);
+  void replay_impression(std::uint32_t flags, PayloadReader& payload);
+  void replay_feedback(std::uint32_t flags, PayloadReader& payload, Replay& pending);
+  void replay_feedback_settings(PayloadReader& payload);
   void learn_pending(Replay& pending);
 
   const Settings settings_;

@@ -2,13 +2,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <mutex>
 #include <numeric>
 #include <stdexcept>
 #include <unordered_map>
 
 #include "engine/engine.hpp"
 #include "engine/query_parts.hpp"
-#include "explore/linear.hpp"
 #include "explore/slate.hpp"
 #include "storage/message.hpp"
 
@@ -20,7 +20,6 @@ using Best = std::vector<Scored<float>>;
 using Places = std::vector<std::uint32_t>;
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
-constexpr float kMostReward = 1e6f;
 
 // Groups by number: 1, 2, ... in the order in which they come, 0 for none.
 std::vector<std::uint32_t> numbered(std::span<const Row> groups) {
@@ -79,8 +78,39 @@ AlignedFloats Engine::rows_of(std::span<const Row> items) const {
   return rows;
 }
 
-Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, const ExploreOptions& explore,
-                        std::uint64_t seed) {
+Uncertainty Engine::uncertainty_of(Row user, const Policy& policy) const {
+  Uncertainty uncertainty;
+  if (policy.precision == PrecisionKind::kShared) {
+    uncertainty.factor = precisions_.shared_factor();
+  } else {
+    uncertainty.deviations.resize(model_.items.stride());
+    precisions_.load_deviations(user, uncertainty.deviations.data());
+  }
+  return uncertainty;
+}
+
+std::vector<float> Engine::bias_deviations(std::span<const Row> items) const {
+  std::vector<float> deviations;
+  deviations.reserve(items.size());
+  for (const Row item : items) deviations.push_back(precisions_.bias_deviation(item));
+  return deviations;
+}
+
+std::vector<double> Engine::slot_propensities(const IdSpan& user, const IdSpan& candidates,
+                                              std::span<const float> scores, std::span<const std::uint32_t> slate,
+                                              const ExploreOptions& explore, std::uint64_t seed) {
+  const auto pin = domain_.pin_reader();
+  check_kind(model_.users.ids, user.kind, "user");
+  const std::vector<Row> items = find_all(model_.items.ids, candidates, "item");
+  const Row row = user.size == 0 ? kNoRow : find(model_.users.ids, id_at(user, 0));
+  const AlignedFloats rows = rows_of(items);
+  const std::vector<float> deviations = bias_deviations(items);
+  const LinearCandidates linear{{scores, {}, 0}, rows.data(), model_.items.stride(), deviations};
+  return linear_slot_propensities(explore.policy, linear, uncertainty_of(row, explore.policy), slate, seed);
+}
+
+Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, std::span<const float> context,
+                        const ExploreOptions& explore, std::uint64_t seed) {
   const Policy& policy = explore.policy;
   const Diversity& diversity = explore.diversity;
   const std::size_t stride = model_.items.stride();
@@ -88,6 +118,12 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, co
   decision.policy = policy;
   decision.diversity = diversity;
   decision.seed = seed;
+  decision.removals = removals_.load(std::memory_order_acquire);  // before anything is looked at
+  decision.context.assign(context.begin(), context.end());
+  const std::size_t long_ago = asker.session.size() - std::min(asker.session.size(), kMaxLoggedHistory);
+  for (const Row item : asker.session.subspan(long_ago)) {
+    if (model_.items.is_live(item)) decision.history.append(model_.items.ids, item);
+  }
   if (asker.user != kNoRow) decision.user.append(model_.users.ids, asker.user);
 
   std::vector<Row> items;
@@ -131,16 +167,9 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, co
       decision.log_propensities = std::move(drawn.log_propensities);
     }
   } else {
-    Uncertainty uncertainty;
-    if (policy.precision == PrecisionKind::kShared) {
-      uncertainty.factor = precisions_.shared_factor();
-    } else {
-      uncertainty.deviations.resize(stride);
-      precisions_.load_deviations(asker.user, uncertainty.deviations.data());
-    }
-    std::vector<float> bias_deviations;
-    for (const Row item : items) bias_deviations.push_back(precisions_.bias_deviation(item));
-    const LinearCandidates linear{candidates, rows.data(), stride, bias_deviations};
+    const Uncertainty uncertainty = uncertainty_of(asker.user, policy);
+    const std::vector<float> deviations = bias_deviations(items);
+    const LinearCandidates linear{candidates, rows.data(), stride, deviations};
     if (policy.kind == PolicyKind::kThompson && !diversity.reorders()) {
       slate = thompson_slate(policy, linear, uncertainty, k, seed);
       if (policy.samples > 0) {
@@ -167,7 +196,7 @@ Decision Engine::explore(const Id& user, const QueryOptions& options, const Expl
   const std::size_t wanted = num_candidates(options.k, explore);
   const auto pin = domain_.pin_reader();
   const Answer found = answer_user(user, wanted, options);
-  Decision decision = decide(found.asker, found.best, options.k, explore, seed_of(explore));
+  Decision decision = decide(found.asker, found.best, options.k, options.context, explore, seed_of(explore));
   decision.certified = found.certified;
   return decision;
 }
@@ -176,7 +205,7 @@ Decision Engine::explore_history(const IdSpan& history, const QueryOptions& opti
   const std::size_t wanted = num_candidates(options.k, explore);
   const auto pin = domain_.pin_reader();
   const Answer found = answer_visitor(history, wanted, options);
-  Decision decision = decide(found.asker, found.best, options.k, explore, seed_of(explore));
+  Decision decision = decide(found.asker, found.best, options.k, options.context, explore, seed_of(explore));
   decision.certified = found.certified;
   return decision;
 }
@@ -186,60 +215,17 @@ std::vector<Decision> Engine::explore_many(const IdSpan& users, const QueryOptio
   QueryOptions wanted = options;
   wanted.k = num_candidates(options.k, explore);
   const auto pin = domain_.pin_reader();
-  const std::uint64_t seed = seed_of(explore);
+  std::once_flag drawn;
+  std::uint64_t seed = 0;  // drawn once there is an answer: a batch that is refused takes no number
   std::vector<Decision> decisions(users.size);
   bool certified = true;
   answer_many(users, wanted, certified, [&](std::size_t u, Row user, Best& best) {
-    decisions[u] = decide({user, {}, {}}, best, options.k, explore, Random(seed, u).next() >> 1);
+    std::call_once(drawn, [&] { seed = seed_of(explore); });
+    decisions[u] = decide({user, {}, {}}, best, options.k, options.context, explore, Random(seed, u).next() >> 1);
     best = {};
   });
   for (Decision& decision : decisions) decision.certified = certified;
   return decisions;
-}
-
-std::uint64_t Engine::impression(std::shared_ptr<const Decision> decision, double timestamp) {
-  if (!std::isnan(timestamp)) check_.require_timestamp(timestamp);
-  check_writable();
-  const auto pin = domain_.pin_writer();
-  check_kind(model_.items.ids, decision->candidates.kind, "item");
-  check_kind(model_.users.ids, decision->user.kind, "user");
-  std::vector<Row> shown;
-  const IdSpan candidates = decision->candidates.span();
-  for (const std::uint32_t place : decision->slate) {
-    const Row row = find(model_.items.ids, id_at(candidates, place));
-    if (row != kNoRow) shown.push_back(row);
-  }
-  const Row user = decision->user.size() == 0 ? kNoRow : find(model_.users.ids, id_at(decision->user.span(), 0));
-  precisions_.observe(user, rows_of(shown).data(), shown.size());
-  precisions_.observe_items(shown);
-  if (!std::isnan(timestamp)) saw_timestamp(timestamp);
-  return impressions_.add(std::move(decision), std::isnan(timestamp) ? latest_timestamp() : timestamp);
-}
-
-double Engine::feedback(std::uint64_t number, const Id& item, float reward, double timestamp, bool learn) {
-  if (!(std::abs(reward) <= kMostReward)) {
-    throw std::invalid_argument(message("reward must be a number within 1e6, not ", reward));
-  }
-  if (!std::isnan(timestamp)) check_.require_timestamp(timestamp);
-  check_writable();
-  const bool ranks = settings_.objective == Objective::kSoftmax || settings_.objective == Objective::kBpr;
-  float value = reward, size = 1;
-  if (settings_.objective != Objective::kSquared) {
-    value = reward > 0 ? 1.0f : ranks ? -1.0f : 0.0f;
-    if (reward != 0) size = std::abs(reward);
-  }
-  const double now = std::isnan(timestamp) ? latest_timestamp() : timestamp;
-  const Impressions::Place place = impressions_.find(number, item, now);
-  const Decision& decision = *place.decision;
-  const double weight = feedback_weight(impressions_.settings(), decision, place.slot);
-  const bool teaches = !(ranks && reward == 0) && decision.user.size() > 0;
-  if (!learn || !teaches || !has_item(item)) {
-    if (!std::isnan(timestamp)) saw_timestamp(timestamp);
-  } else {
-    learn_one(id_at(decision.user.span(), 0), item, value, static_cast<float>(weight * double{size}), timestamp);
-  }
-  impressions_.add_reward(number, place.slot, reward);  // last: what throws has changed nothing
-  return weight;
 }
 
 }  // namespace recengine

@@ -57,6 +57,8 @@ void Engine::write_state(SnapshotWriter& file) {
     save_uses(file, "items.uses", item_capacity_, items);
   }
   save_budgets(file, budget_, users);
+  save_impressions(file, impressions_, decisions_.load(std::memory_order_relaxed));
+  save_precisions(file, precisions_, users, items, settings_.dim);
 }
 
 std::unique_ptr<Engine> Engine::load(const std::string& path) {
@@ -104,6 +106,8 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
     engine->uses_.store(next, std::memory_order_relaxed);
   }
   load_budgets(file, engine->budget_, users);
+  load_impressions(file, engine->impressions_, engine->decisions_, model.users.ids, model.items.ids);
+  load_precisions(file, engine->precisions_, users, items, engine->settings_.dim);
 
   const auto globals = read<float>(file, "globals", 2);
   require(std::isfinite(globals[0]) && std::isfinite(globals[1]) && globals[1] >= 0, "a global value is out of range");

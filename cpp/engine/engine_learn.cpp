@@ -104,56 +104,64 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
     std::optional pin(domain_.pin_writer());
     std::optional<Claims> claims;
     if (is_bounded()) claim_rows(user, item, claims.emplace(user_capacity_, item_capacity_), pin);
-    double when = std::isnan(timestamp) ? latest_timestamp() : timestamp;
-    std::uint64_t sequence = 0, use = 0;
-    const auto take_number = [&] {
-      sequence = sequence_.fetch_add(1, std::memory_order_relaxed);
-      if (is_bounded()) use = take_uses(1);
-      if (!source.offsets.empty()) sources_.take(source.name, source.offsets[0]);
-    };
-    const auto learn = [&] {
-      if (!std::isnan(timestamp)) {
-        saw_timestamp(timestamp);
-      } else if (!journal_) {
-        when = latest_timestamp();
-      }
-      const Event event{user_row(user, claims ? &*claims : nullptr),
-                        item_row(item, claims ? &*claims : nullptr),
-                        value,
-                        weight,
-                        when,
-                        sequence};
-      const bool counts = is_within_budget(event.user);
-      user_capacity_.touch(event.user, use);
-      if (counts) item_capacity_.touch(event.item, use);
-      if (!counts) {
-        remember_only(event);
-      } else if (learner_.is_dislike(event)) {
-        learner_.dislike(event);
-      } else {
-        if (ranker_.on() && ranker_.is_due(event)) ranker_.learn(event);
-        learner_.learn(event);
-        count_learned({&event, 1});
-      }
-      events_.fetch_add(1, std::memory_order_relaxed);
-    };
-    if (!journal_) {
-      take_number();
-      learn();
-    } else {
-      reserve_for(model_.users, user);
-      reserve_for(model_.items, item);
-      const OneId user_id(user), item_id(item);
-      const EventColumns event{user_id.span(), item_id.span(), value == 1 ? nullptr : &value,
-                               weight == 1 ? nullptr : &weight, std::isnan(timestamp) ? nullptr : &timestamp};
-      record = journal_->append(
-          RecordKind::kLearn, learn_flags(event, source),
-          [&](PayloadWriter& to) { put_events(to, event, when, source); }, take_number);
-      journal_->apply(learn);
-    }
+    record = learn_pinned(user, item, value, weight, timestamp, source, nullptr, claims ? &*claims : nullptr);
   }
   acknowledge(record);
   if (timed) learn_latency_.record(LatencyHistogram::Clock::now() - start);
+}
+
+std::uint64_t Engine::learn_pinned(const Id& user, const Id& item, float value, float weight, double timestamp,
+                                   const SourceSpan& source, const Joined* joined, Claims* claims) {
+  double when = std::isnan(timestamp) ? latest_timestamp() : timestamp;
+  std::uint64_t sequence = 0, use = 0;
+  const auto take_number = [&] {
+    sequence = sequence_.fetch_add(1, std::memory_order_relaxed);
+    if (is_bounded()) use = take_uses(1);
+    if (!source.offsets.empty()) sources_.take(source.name, source.offsets[0]);
+    if (joined != nullptr) join(*joined);
+  };
+  const auto learn = [&] {
+    if (!std::isnan(timestamp)) {
+      saw_timestamp(timestamp);
+    } else if (!journal_) {
+      when = latest_timestamp();
+    }
+    const Row who = user_row(user, claims), what = item_row(item, claims);
+    const Event event{who, what, value, weight, when, sequence};
+    const bool counts = is_within_budget(who);
+    user_capacity_.touch(who, use);
+    if (counts) item_capacity_.touch(what, use);
+    if (!counts) {
+      remember_only(event);
+    } else if (learner_.is_dislike(event)) {
+      learner_.dislike(event);
+    } else {
+      if (ranker_.on() && ranker_.is_due(event)) ranker_.learn(event);
+      learner_.learn(event);
+      count_learned({&event, 1});
+    }
+    events_.fetch_add(1, std::memory_order_relaxed);
+  };
+  if (!journal_) {
+    take_number();
+    learn();
+    return 0;
+  }
+  reserve_for(model_.users, user);
+  reserve_for(model_.items, item);
+  const OneId user_id(user), item_id(item);
+  const EventColumns event{user_id.span(), item_id.span(), value == 1 ? nullptr : &value,
+                           weight == 1 ? nullptr : &weight, std::isnan(timestamp) ? nullptr : &timestamp};
+  const std::uint64_t record = journal_->append(
+      joined == nullptr ? RecordKind::kLearn : RecordKind::kFeedback,
+      learn_flags(event, source) | (joined == nullptr ? 0u : kLearns),
+      [&](PayloadWriter& to) {
+        if (joined != nullptr) put_joined(to, *joined);
+        put_events(to, event, when, source);
+      },
+      take_number);
+  journal_->apply(learn);
+  return record;
 }
 
 void Engine::count_learned(std::span<const Event> events) {

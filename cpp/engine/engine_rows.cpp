@@ -194,6 +194,7 @@ std::uint64_t Engine::erase_items(const IdSpan& ids) {
   const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
   removed_items_.reserve(removed_items_.size() + ids.size);
   return logged(RecordKind::kRemoveItems, 0, encode, [&] {
+    impressions_.forget_items(ids);
     removals_.fetch_add(1, std::memory_order_relaxed);
     for (std::size_t k = 0; k < ids.size; ++k) {
       const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.items.erase(key); });
@@ -215,6 +216,7 @@ void Engine::sweep_removed() {
   ranker_.popular.erase_if(gone);
   if (!removed_items_.empty()) model_.cooccurrence.erase_if(model_.items.count(), gone);
   retriever_.forget(removed_items_);
+  impressions_.sweep();
   model_.items.recycle(removed_items_);
   removed_items_.clear();
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <stdexcept>
 #include <unordered_set>
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kNames{"none", "ips", "top_k"};
 constexpr std::size_t kMaxCapacity = 100'000'000;
+constexpr std::size_t kFilterBits = std::size_t{1} << 16;
 
 void require_setting(bool is_valid, std::string_view name, std::string_view range, double value) {
   if (!is_valid) throw std::invalid_argument(message(name, " must be ", range, ", not ", value));
@@ -49,6 +51,30 @@ void FeedbackSettings::validate() const {
   require_setting(position_bias >= 0 && position_bias <= 10, "position_bias", "between 0 and 10", position_bias);
 }
 
+std::shared_ptr<const Decision> without_items(const Decision& decision,
+                                              const std::function<bool(const IdSpan&, std::size_t)>& is_gone) {
+  const IdSpan candidates = decision.candidates.span(), history = decision.history.span();
+  std::vector<std::uint32_t> removed;
+  for (std::uint32_t place = 0; place < candidates.size; ++place) {
+    if (decision.is_removed(place) || is_gone(candidates, place)) removed.push_back(place);
+  }
+  std::vector<std::size_t> kept;
+  for (std::size_t k = 0; k < history.size; ++k) {
+    if (!is_gone(history, k)) kept.push_back(k);
+  }
+  if (removed.size() == decision.removed.size() && kept.size() == history.size) return nullptr;
+  auto without = std::make_shared<Decision>(decision);
+  without->removed = std::move(removed);
+  const Id blank{candidates.kind, 0, {}};
+  without->candidates = {};
+  for (std::uint32_t place = 0; place < candidates.size; ++place) {
+    without->candidates.append(without->is_removed(place) ? blank : id_at(candidates, place));
+  }
+  without->history = {};
+  for (const std::size_t k : kept) without->history.append(id_at(history, k));
+  return without;
+}
+
 double feedback_weight(const FeedbackSettings& settings, const Decision& decision, std::size_t slot) {
   const double log_propensity = decision.log_propensities[slot];
   if (settings.correction == Correction::kNone || std::isnan(log_propensity)) return 1;
@@ -59,10 +85,12 @@ double feedback_weight(const FeedbackSettings& settings, const Decision& decisio
   return std::min(settings.clip, wanted / shown) * slots * std::pow(1 - wanted, slots - 1);
 }
 
-std::uint64_t Impressions::add(std::shared_ptr<const Decision> decision, double time) {
-  const std::size_t slots = decision->slate.size();
-  Impression impression{0, time, std::move(decision),
-                        std::vector<float>(slots, std::numeric_limits<float>::quiet_NaN())};
+Impression prepare_impression(std::shared_ptr<const Decision> decision, double time) {
+  const std::size_t slots = decision ? decision->slate.size() : 0;
+  return {0, time, std::move(decision), std::vector<float>(slots, std::numeric_limits<float>::quiet_NaN())};
+}
+
+std::uint64_t Impressions::add(Impression impression) {
   const std::lock_guard lock(mutex_);
   impression.number = next_;
   queue_.push_back(std::move(impression));
@@ -86,17 +114,22 @@ Impressions::Place Impressions::find(std::uint64_t number, const Id& item, doubl
   const Decision& decision = *impression.decision;
   const IdSpan candidates = decision.candidates.span();
   for (std::size_t slot = 0; slot < decision.slate.size() && candidates.kind == item.kind; ++slot) {
-    if (is_same(candidates, decision.slate[slot], item)) return {impression.decision, slot};
+    if (decision.is_removed(decision.slate[slot]) || !is_same(candidates, decision.slate[slot], item)) continue;
+    if (!is_removed(item, number)) return {impression.decision, slot};
   }
-  throw UnknownId(message("impression ", number, " did not show item ", describe(item)));
+  throw UnknownId(message("impression ", number, " did not show item ", describe(item), ", or it was removed since"));
 }
 
-void Impressions::add_reward(std::uint64_t number, std::size_t slot, float reward) {
+bool Impressions::add_reward(std::uint64_t number, std::size_t slot, float reward) {
   const std::lock_guard lock(mutex_);
   const std::uint64_t first = next_ - queue_.size();
-  if (number < first || !queue_[number - first].decision) return;
-  float& sum = queue_[number - first].rewards[slot];
+  if (number == 0 || number >= next_) return false;
+  if (number < first || !queue_[number - first].decision) return true;
+  Impression& impression = queue_[number - first];
+  if (slot >= impression.rewards.size()) return false;
+  float& sum = impression.rewards[slot];
   sum = std::isnan(sum) ? reward : sum + reward;
+  return true;
 }
 
 void Impressions::forget(const IdSpan& users) {
@@ -120,6 +153,48 @@ void Impressions::forget(const IdSpan& users) {
   }
 }
 
+void Impressions::forget_items(const IdSpan& items) {
+  const std::lock_guard lock(mutex_);
+  for (std::size_t k = 0; k < items.size; ++k) {
+    if (items.kind == IdKind::kString) {
+      removed_texts_.insert_or_assign(std::string(items.string_at(k)), next_);
+    } else {
+      removed_numbers_.insert_or_assign(items.ints[k], next_);
+    }
+  }
+}
+
+bool Impressions::is_removed(const Id& item, std::uint64_t number) const {
+  if (item.kind == IdKind::kString) {
+    const auto found = removed_texts_.find(std::string(item.text));
+    return found != removed_texts_.end() && number < found->second;
+  }
+  const auto found = removed_numbers_.find(item.number);
+  return found != removed_numbers_.end() && number < found->second;
+}
+
+void Impressions::sweep() {
+  const std::lock_guard lock(mutex_);
+  sweep_locked();
+}
+
+void Impressions::sweep_locked() {
+  if (removed_numbers_.empty() && removed_texts_.empty()) return;
+  // Most ids are not among them, which a bit for their hash says.
+  std::vector<bool> may_be(kFilterBits);
+  for (const auto& [number, before] : removed_numbers_) may_be[IdMap::hash(number) % kFilterBits] = true;
+  for (const auto& [text, before] : removed_texts_) may_be[IdMap::hash(std::string_view(text)) % kFilterBits] = true;
+  for (Impression& impression : queue_) {
+    if (!impression.decision) continue;
+    const auto is_gone = [&](const IdSpan& ids, std::size_t k) {
+      return may_be[hash_at(ids, k) % kFilterBits] && is_removed(id_at(ids, k), impression.number);
+    };
+    if (auto without = without_items(*impression.decision, is_gone)) impression.decision = std::move(without);
+  }
+  removed_numbers_.clear();
+  removed_texts_.clear();
+}
+
 FeedbackSettings Impressions::settings() const {
   const std::lock_guard lock(mutex_);
   return settings_;
@@ -132,13 +207,27 @@ void Impressions::set_settings(const FeedbackSettings& settings) {
   while (queue_.size() > settings_.capacity) queue_.pop_front();
 }
 
-std::vector<Impression> Impressions::copy() const {
+std::vector<Impression> Impressions::copy() {
   const std::lock_guard lock(mutex_);
+  sweep_locked();
   std::vector<Impression> kept;
   for (const Impression& impression : queue_) {
     if (impression.decision) kept.push_back(impression);
   }
   return kept;
+}
+
+Impressions::Stored Impressions::stored() {
+  const std::lock_guard lock(mutex_);
+  sweep_locked();
+  return {settings_, next_, {queue_.begin(), queue_.end()}};
+}
+
+void Impressions::restore(Stored stored) {
+  const std::lock_guard lock(mutex_);
+  settings_ = stored.settings;
+  next_ = stored.next;
+  queue_.assign(std::make_move_iterator(stored.queue.begin()), std::make_move_iterator(stored.queue.end()));
 }
 
 }  // namespace recengine

@@ -1,14 +1,21 @@
 // Impressions: the latest decisions that were shown, each under a number, waiting for what their users do. Bounded: the
 // oldest goes when there is no room.
 //
+// Removed users and items. What was shown to a removed user is gone: of the impression only the number is left. A
+// removed item keeps its place in lists, with score and chance, so that estimates from the log stay what they were, but
+// not its id. Ids of removed items are noted at once, and taken out of the lists in bulk (`sweep`).
+//
 // Thread safety: every method from any thread.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/decision.hpp"
@@ -29,6 +36,7 @@ struct FeedbackSettings {
 
   // Throws std::invalid_argument naming the value that is out of range.
   void validate() const;
+  bool operator==(const FeedbackSettings& other) const = default;
 };
 
 // The weight of feedback to the item of a slot: an estimate of what it would count if every item had been shown alike,
@@ -38,6 +46,10 @@ struct FeedbackSettings {
 //                       (Chen et al. 2019, "Top-K off-policy correction for a REINFORCE recommender system")
 double feedback_weight(const FeedbackSettings& settings, const Decision& decision, std::size_t slot);
 
+// The decision without the ids of these items (of `candidates` or `history`, by place); null if there are none.
+std::shared_ptr<const Decision> without_items(const Decision& decision,
+                                              const std::function<bool(const IdSpan&, std::size_t)>& is_gone);
+
 struct Impression {
   std::uint64_t number;
   double time;                               // when it was shown
@@ -45,9 +57,12 @@ struct Impression {
   std::vector<float> rewards;                // of each slot, added up; NaN: none came
 };
 
+// An impression that is about to be shown, with all of its memory.
+Impression prepare_impression(std::shared_ptr<const Decision> decision, double time);
+
 class Impressions {
  public:
-  std::uint64_t add(std::shared_ptr<const Decision> decision, double time);
+  std::uint64_t add(Impression impression);  // its number
 
   struct Place {
     std::shared_ptr<const Decision> decision;
@@ -56,20 +71,37 @@ class Impressions {
   // Where the item was shown. Throws UnknownId for a number that is not known (any more), one whose window is over at
   // `now`, or an item that was not shown.
   Place find(std::uint64_t number, const Id& item, double now) const;
-  // Adds the reward there, unless the impression has gone meanwhile.
-  void add_reward(std::uint64_t number, std::size_t slot, float reward);
+  // Adds the reward there, unless the impression has gone meanwhile. False: there never was such a place.
+  bool add_reward(std::uint64_t number, std::size_t slot, float reward);
   // Drops what was shown to these users.
   void forget(const IdSpan& users);
+  void forget_items(const IdSpan& items);
+  void sweep();  // of removed items' ids nothing is left afterwards
 
   FeedbackSettings settings() const;
   void set_settings(const FeedbackSettings& settings);
-  std::vector<Impression> copy() const;  // oldest first
+  std::vector<Impression> copy();  // oldest first; without those that are gone
+
+  // Everything, for saving and the way back. REQUIRES: `restore`: nobody else is there.
+  struct Stored {
+    FeedbackSettings settings;
+    std::uint64_t next = 1;
+    std::vector<Impression> queue;  // numbers from next - queue.size() on
+  };
+  Stored stored();
+  void restore(Stored stored);
 
  private:
+  void sweep_locked();
+  bool is_removed(const Id& item, std::uint64_t number) const;  // from the impression
+
   mutable std::mutex mutex_;
   FeedbackSettings settings_;     // GUARDED_BY(mutex_)
   std::uint64_t next_ = 1;        // GUARDED_BY(mutex_)
   std::deque<Impression> queue_;  // GUARDED_BY(mutex_): their numbers follow one another
+  // GUARDED_BY(mutex_): items removed since the last sweep, and the number of the first impression after that.
+  std::unordered_map<std::int64_t, std::uint64_t> removed_numbers_;
+  std::unordered_map<std::string, std::uint64_t> removed_texts_;
 };
 
 }  // namespace recengine

@@ -43,6 +43,9 @@ enum class RecordKind : std::uint32_t {
   kSetGroups = 12,
   kLearningRate = 13,
   kGlobalBias = 14,
+  kImpression = 20,
+  kFeedback = 21,
+  kFeedbackSettings = 22,
 };
 
 // Beside the kind: which columns a record has.
@@ -52,6 +55,7 @@ enum RecordFlag : std::uint32_t {
   kHasTimestamps = 4,
   kHasSource = 8,
   kHasBiases = 16,
+  kLearns = 32,  // feedback: there is an event
 };
 
 struct RecordStart {

@@ -26,24 +26,17 @@ void Engine::Replay::clear() {
   timestamps.clear();
 }
 
-void Engine::Replay::append(IdArray& to, const IdSpan& ids) {
-  to.kind = ids.kind;
-  for (std::size_t k = 0; k < ids.size; ++k) {
-    if (ids.kind == IdKind::kString) {
-      to.bytes += ids.string_at(k);
-      to.offsets.push_back(to.bytes.size());
-    } else {
-      to.ints.push_back(ids.ints[k]);
-    }
-  }
-}
-
 void Engine::replay(std::span<const std::byte> record, Replay& pending) {
   PayloadReader payload(record);
   const auto start = payload.get<RecordStart>();
   try {
     if (start.kind == RecordKind::kLearn) {
       replay_learn(start.flags, payload, pending);
+    } else if (start.kind == RecordKind::kFeedback) {
+      replay_feedback(start.flags, payload, pending);
+    } else if (start.kind == RecordKind::kImpression) {
+      learn_pending(pending);
+      replay_impression(start.flags, payload);
     } else {
       learn_pending(pending);
       replay_change(start, payload);
@@ -96,8 +89,8 @@ void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& p
   if (size > kSmallRecord) {
     learn_batch(events, 1, latest, {}, true, nullptr, nullptr);
   } else {
-    Replay::append(pending.users, users.span);
-    Replay::append(pending.items, items.span);
+    pending.users.append(users.span);
+    pending.items.append(items.span);
     for (std::size_t k = 0; k < size; ++k) {
       pending.values.push_back(values.empty() ? 1.0f : values[k]);
       pending.weights.push_back(weights.empty() ? 1.0f : weights[k]);
@@ -129,6 +122,8 @@ void Engine::replay_change(const RecordStart& start, PayloadReader& payload) {
   };
   switch (start.kind) {
     case RecordKind::kLearn:
+    case RecordKind::kFeedback:
+    case RecordKind::kImpression:
       break;
     case RecordKind::kInsert: {
       payload.get_ids(ids);
@@ -191,6 +186,8 @@ void Engine::replay_change(const RecordStart& start, PayloadReader& payload) {
       payload.finish();
       return set_global_bias(bias);
     }
+    case RecordKind::kFeedbackSettings:
+      return replay_feedback_settings(payload);
   }
   throw PayloadError("of an unknown kind");
 }

@@ -17,7 +17,6 @@ struct Engine::Replay {
 
   std::size_t size() const { return users.size(); }
   void clear();
-  static void append(IdArray& to, const IdSpan& ids);
 };
 
 }  // namespace recengine

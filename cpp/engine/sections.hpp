@@ -2,6 +2,7 @@
 // by another, which trusts nothing that it reads.
 #pragma once
 
+#include <atomic>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -9,6 +10,8 @@
 
 #include "engine/capacity.hpp"
 #include "engine/event_sources.hpp"
+#include "engine/impressions.hpp"
+#include "explore/precisions.hpp"
 #include "learner/context_weights.hpp"
 #include "learner/cooccurrence.hpp"
 #include "learner/settings.hpp"
@@ -94,5 +97,14 @@ void load_filters(const SnapshotReader& file, FilterSets& filters, const std::ve
 // --- sections_sources.cpp
 void save_sources(SnapshotWriter& file, const EventSources& sources);
 void load_sources(const SnapshotReader& file, EventSources& sources);
+
+// --- sections_explore.cpp
+void save_impressions(SnapshotWriter& file, Impressions& impressions, std::uint64_t decisions);
+void load_impressions(const SnapshotReader& file, Impressions& impressions, std::atomic<std::uint64_t>& decisions,
+                      const IdMap& users, const IdMap& items);
+void save_precisions(SnapshotWriter& file, const Precisions& precisions, const std::vector<Row>& users,
+                     const std::vector<Row>& items, std::size_t dim);
+void load_precisions(const SnapshotReader& file, Precisions& precisions, const std::vector<Row>& users,
+                     const std::vector<Row>& items, std::size_t dim);
 
 }  // namespace recengine

@@ -146,4 +146,39 @@ Estimates thompson_propensities(const Policy& policy, const LinearCandidates& ca
   return estimates;
 }
 
+std::vector<double> linear_slot_propensities(const Policy& policy, const LinearCandidates& candidates,
+                                             const Uncertainty& uncertainty, std::span<const std::uint32_t> slate,
+                                             std::uint64_t seed) {
+  const std::size_t size = candidates.candidates.scores.size();
+  std::vector<double> shares(slate.size() * size, 0.0);
+  if (policy.kind == PolicyKind::kUcb) {
+    const std::vector<float> scores = optimistic_scores(policy, candidates, uncertainty);
+    Remaining remaining(candidates.candidates);
+    for (std::size_t slot = 0; slot < slate.size(); ++slot) {
+      const auto places = remaining.places();
+      const auto best = *std::min_element(places.begin(), places.end(), [&scores](std::uint32_t a, std::uint32_t b) {
+        return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+      });
+      shares[slot * size + best] = 1;
+      remaining.take(slate[slot]);
+    }
+    return shares;
+  }
+  Draws draws(seed);
+  NoisyScores noisy(policy, candidates, uncertainty);
+  for (std::size_t first = 0; first < policy.samples; first += kBlock) {
+    const std::size_t count = std::min<std::size_t>(kBlock, policy.samples - first);
+    noisy.draw(count, draws);
+    check_interrupt();
+    Remaining remaining(candidates.candidates);
+    for (std::size_t slot = 0; slot < slate.size(); ++slot) {
+      if (slot % kBlock == kBlock - 1) check_interrupt();
+      for (std::size_t draw = 0; draw < count; ++draw) shares[slot * size + noisy.best(remaining, draw)] += 1;
+      remaining.take(slate[slot]);
+    }
+  }
+  for (double& share : shares) share /= policy.samples;
+  return shares;
+}
+
 }  // namespace recengine

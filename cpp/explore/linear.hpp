@@ -50,6 +50,12 @@ std::vector<std::uint32_t> thompson_slate(const Policy& policy, const LinearCand
 struct Estimates {
   std::vector<double> logs, errors;
 };
+// How often each candidate wins each slot, in policy.samples draws, given that the slots before it hold what the slate
+// says: slate.size() x scores.size(). Of UCB: 1 for what it chooses there. Draws are the same for all slots.
+std::vector<double> linear_slot_propensities(const Policy& policy, const LinearCandidates& candidates,
+                                             const Uncertainty& uncertainty, std::span<const std::uint32_t> slate,
+                                             std::uint64_t seed);
+
 Estimates thompson_propensities(const Policy& policy, const LinearCandidates& candidates,
                                 const Uncertainty& uncertainty, std::span<const std::uint32_t> slate,
                                 std::uint64_t seed);

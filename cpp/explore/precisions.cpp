@@ -1,19 +1,14 @@
 #include "explore/precisions.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "storage/message.hpp"
 
 namespace recengine {
-
-namespace {
-
-// Beyond it a coordinate is as good as known, and sums of squares of rows of any length stay finite.
-constexpr float kMostPrecision = 1e30f;
-
-}  // namespace
 
 void Precisions::observe(Row user, const float* rows, std::size_t count) {
   if (is_shared_.load(std::memory_order_relaxed)) observe_shared(rows, count);
@@ -24,7 +19,7 @@ void Precisions::observe(Row user, const float* rows, std::size_t count) {
   for (std::size_t r = 0; r < count; ++r) {
     const float* const row = rows + r * stride_;
     for (std::size_t k = 0; k < stride_; ++k) {
-      sums[k] = std::min(sums[k] * kKept + row[k] * row[k], kMostPrecision);
+      sums[k] = std::min(sums[k] * kKept + row[k] * row[k], kMostSum);
     }
   }
 }
@@ -59,7 +54,12 @@ void Precisions::observe_shared(const float* rows, std::size_t count) {
     ++observed_;
     is_due |= std::has_single_bit(observed_) || observed_ % refresh_interval() == 0;
   }
-  if (is_due) current_ = std::make_shared<const AlignedFloats>(factor());
+  if (!is_due) return;
+  AlignedFloats next = factor();
+  const auto is_sound = [](float value) { return std::abs(value) <= kMostFactor; };  // also false for NaN
+  // Over rows so huge that rounding spoils it, what was known before goes on.
+  if (std::all_of(next.begin(), next.end(), is_sound))
+    current_ = std::make_shared<const AlignedFloats>(std::move(next));
 }
 
 // With the precision L L^T (Cholesky), F = L^-T.
@@ -86,18 +86,68 @@ AlignedFloats Precisions::factor() const {
   return result;
 }
 
-std::shared_ptr<const AlignedFloats> Precisions::shared_factor() {
-  if (stride_ > kMaxSharedDim) {
-    throw std::invalid_argument(message("precision 'shared' is for at most ", kMaxSharedDim, " dimensions, not ",
-                                        stride_, ": take 'diagonal'"));
-  }
+AlignedFloats Precisions::prior() const {
+  AlignedFloats identity(stride_ * stride_, 0.0f);
+  for (std::size_t i = 0; i < stride_; ++i) identity[i * stride_ + i] = 1;
+  return identity;
+}
+
+void Precisions::check_shared() const {
+  if (stride_ <= kMaxSharedDim) return;
+  throw std::invalid_argument(
+      message("precision 'shared' is for at most ", kMaxSharedDim, " dimensions, not ", stride_, ": take 'diagonal'"));
+}
+
+std::shared_ptr<const AlignedFloats> Precisions::shared_factor() const {
+  check_shared();
   const std::lock_guard lock(mutex_);
-  if (current_ == nullptr) {
-    matrix_.assign(stride_ * stride_, 0.0);
-    current_ = std::make_shared<const AlignedFloats>(factor());
-    is_shared_.store(true, std::memory_order_relaxed);
+  return current_ != nullptr ? current_ : std::make_shared<const AlignedFloats>(prior());
+}
+
+void Precisions::keep_shared() {
+  const std::lock_guard lock(mutex_);
+  if (current_ != nullptr) return;
+  matrix_.assign(stride_ * stride_, 0.0);
+  current_ = std::make_shared<const AlignedFloats>(prior());
+  is_shared_.store(true, std::memory_order_relaxed);
+}
+
+std::span<const float> Precisions::sums(Row user) const {
+  const Shard& shard = shards_[user % kShards];
+  const std::lock_guard lock(shard.mutex);
+  const auto found = shard.sums.find(user);
+  return found == shard.sums.end() ? std::span<const float>() : found->second;
+}
+
+void Precisions::restore_sums(Row user, std::span<const float> sums) {
+  Shard& shard = shards_[user % kShards];
+  const std::lock_guard lock(shard.mutex);
+  std::vector<float>& own = shard.sums[user];
+  own.assign(sums.begin(), sums.end());
+  own.resize(stride_, 0.0f);
+}
+
+Precisions::Shared Precisions::shared(std::size_t dim) const {
+  const std::lock_guard lock(mutex_);
+  Shared shared{observed_, {}, {}};
+  for (std::size_t i = 0; current_ != nullptr && i < dim; ++i) {
+    const auto row = static_cast<std::ptrdiff_t>(i * stride_), end = row + static_cast<std::ptrdiff_t>(dim);
+    shared.matrix.insert(shared.matrix.end(), matrix_.begin() + row, matrix_.begin() + end);
+    shared.factor.insert(shared.factor.end(), current_->begin() + row, current_->begin() + end);
   }
-  return current_;
+  return shared;
+}
+
+void Precisions::restore_shared(const Shared& shared, std::size_t dim) {
+  keep_shared();
+  const std::lock_guard lock(mutex_);
+  AlignedFloats whole = prior();
+  for (std::size_t i = 0; i < dim; ++i) {
+    std::copy_n(shared.matrix.data() + i * dim, dim, matrix_.data() + i * stride_);
+    std::copy_n(shared.factor.data() + i * dim, dim, whole.data() + i * stride_);
+  }
+  current_ = std::make_shared<const AlignedFloats>(std::move(whole));
+  observed_ = shared.observed;
 }
 
 std::size_t Precisions::memory_bytes() const {

@@ -3,7 +3,9 @@
 // rows that were shown (the last layer's Laplace approximation; Chapelle and Li 2011, "An empirical evaluation of
 // Thompson sampling", algorithm 3, and Li et al. 2010, LinUCB): precision I + sum of q q^T, of which older terms fade.
 //   diagonal   of each user, the diagonal alone: a float for each coordinate of the row; it fades by kKept an item
-//   shared     of all users together, the whole matrix; it fades by kKeptShared an item. Kept once it was asked for
+//   shared     of all users together, the whole matrix; it fades by kKeptShared an item. Kept from the first list on
+//   that
+//              a policy with it has shown
 // An item's bias is taken as independent of all that, with the precision 1 + how often the item was shown to anybody,
 // which fades by kKept each time: rows are short until something is learned, so that by them alone what is new would
 // look well known.
@@ -53,8 +55,26 @@ class Precisions {
   // deviations[k] = 1 / sqrt(precision of coordinate k), `stride` of them.
   void load_deviations(Row user, float* deviations) const;
   // A matrix F (stride x stride) with F F^T the covariance, as of the last refresh: after each power of two items, and
-  // each `refresh interval` of them. Throws std::invalid_argument for rows too long.
-  std::shared_ptr<const AlignedFloats> shared_factor();
+  // each `refresh interval` of them. The prior's before `keep_shared`. Throws std::invalid_argument for rows too long.
+  std::shared_ptr<const AlignedFloats> shared_factor() const;
+  void check_shared() const;  // throws the same
+  void keep_shared();         // from now on. REQUIRES: check_shared
+
+  // Everything, for saving and the way back: what it holds of a user, and the shared matrix with its factor, if it is
+  // kept; without the padding of rows. REQUIRES: nobody shows anything meanwhile.
+  float shown(Row item) const { return load_relaxed(&shown_[item]); }
+  void restore_shown(Row item, float shown) { store_relaxed(&shown_[item], shown); }
+  std::span<const float> sums(Row user) const;  // none: empty
+  void restore_sums(Row user, std::span<const float> sums);
+  struct Shared {
+    std::uint64_t observed = 0;
+    std::vector<double> matrix;  // dim x dim, the lower triangle; empty: not kept
+    std::vector<float> factor;
+  };
+  Shared shared(std::size_t dim) const;
+  void restore_shared(const Shared& shared, std::size_t dim);
+  static constexpr float kMostSum = 1e30f;    // of squares: beyond it a coordinate is as good as known
+  static constexpr float kMostFactor = 1e6f;  // of an element of F, which is at most 1 but for rounding over huge rows
 
   std::size_t memory_bytes() const;
 
@@ -68,6 +88,7 @@ class Precisions {
 
   void observe_shared(const float* rows, std::size_t count);
   AlignedFloats factor() const;
+  AlignedFloats prior() const;
   std::size_t refresh_interval() const { return stride_ < 64 ? 256 : 4 * stride_; }
 
   const std::size_t stride_;

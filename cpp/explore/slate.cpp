@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "explore/draws.hpp"
@@ -250,6 +251,25 @@ std::vector<double> first_propensities(const Policy& policy, const CandidateScor
     } else {
       shares[place] = std::exp(log_propensity(policy, candidates, remaining, place));
     }
+  }
+  return shares;
+}
+
+std::vector<double> slot_propensities(const Policy& policy, const CandidateScores& candidates,
+                                      std::span<const std::uint32_t> slate) {
+  const std::size_t count = candidates.scores.size();
+  std::vector<double> shares(slate.size() * count, 0.0);
+  // What is left, best first: the first slot of a shorter list.
+  std::vector<std::uint32_t> left(count);
+  std::vector<float> scores(candidates.scores.begin(), candidates.scores.end());
+  std::iota(left.begin(), left.end(), 0u);
+  for (std::size_t slot = 0; slot < slate.size(); ++slot) {
+    if (slot % kSlotsPerCheck == kSlotsPerCheck - 1) check_interrupt();
+    const std::vector<double> first = first_propensities(policy, {scores, {}, 0});
+    for (std::size_t k = 0; k < left.size(); ++k) shares[slot * count + left[k]] = first[k];
+    const auto taken = std::find(left.begin(), left.end(), slate[slot]) - left.begin();
+    left.erase(left.begin() + taken);
+    scores.erase(scores.begin() + taken);
   }
   return shares;
 }

@@ -28,4 +28,9 @@ std::vector<double> log_propensities(const Policy& policy, const CandidateScores
 // The probability of each candidate to be chosen for the first slot. REQUIRES: policy.is_closed(), a candidate.
 std::vector<double> first_propensities(const Policy& policy, const CandidateScores& candidates);
 
+// The same for each slot, given that those before it hold what the slate says: slate.size() x scores.size(), 0 for what
+// has been chosen. REQUIRES: the same, no groups, different places.
+std::vector<double> slot_propensities(const Policy& policy, const CandidateScores& candidates,
+                                      std::span<const std::uint32_t> slate);
+
 }  // namespace recengine

@@ -72,8 +72,14 @@ class Impression:
         None for a visitor.
     policy, parameter, diversity, seed
         What chose it.
+    context
+        What the query added to the weights of the item features, in their order: float32 (f,), or empty.
+    history
+        Of a visitor, the items of the session that the query named and the engine knew, the last 1,024; empty for a
+        user. Removed items have left it.
     candidates, scores
-        What it was chosen from, best first: (n,) and float32 (n,).
+        What it was chosen from, best first: (n,) and float32 (n,). None stands for items that were removed since:
+        their place, score and chance are kept, so that estimates from the log stay what they were, but not their ids.
     slate
         Places among the candidates, in the order of the slots, int64 (k,).
     log_propensities, rewards
@@ -87,6 +93,8 @@ class Impression:
     parameter: float
     diversity: str
     seed: int
+    context: npt.NDArray[np.float32]
+    history: npt.NDArray[Any]
     candidates: npt.NDArray[Any]
     scores: npt.NDArray[np.float32]
     slate: npt.NDArray[np.int64]
@@ -100,7 +108,7 @@ class Impression:
 
 
 _FIELDS = tuple(Impression.__dataclass_fields__)
-_LISTS = ("candidates", "scores", "slate", "log_propensities", "rewards")
+_SINCE_CONTEXT = ("context", "history")  # tables that were written before have no such columns
 
 
 class ImpressionLog:
@@ -141,7 +149,7 @@ class ImpressionLog:
         """
         pa = _arrow()
         columns = {name: [getattr(row, name) for row in self._rows] for name in _FIELDS}
-        ids = pa.string() if any(row.candidates.dtype == object for row in self._rows) else pa.int64()
+        ids = pa.string() if any(_is_text(row.candidates) for row in self._rows) else pa.int64()
         users = pa.string() if any(isinstance(user, str) for user in columns["user"]) else pa.int64()
         kinds = {
             "number": pa.int64(),
@@ -151,6 +159,8 @@ class ImpressionLog:
             "parameter": pa.float64(),
             "diversity": pa.string(),
             "seed": pa.int64(),
+            "context": pa.list_(pa.float32()),
+            "history": pa.list_(ids),
             "candidates": pa.list_(ids),
             "scores": pa.list_(pa.float32()),
             "slate": pa.list_(pa.int64()),
@@ -166,20 +176,22 @@ class ImpressionLog:
         >>> len(ImpressionLog.from_arrow(ImpressionLog([]).to_arrow()))
         0
         """
-        missing = [name for name in _FIELDS if name not in table.column_names]
+        there = [name for name in _FIELDS if name in table.column_names]
+        missing = [name for name in _FIELDS if name not in there and name not in _SINCE_CONTEXT]
         if missing:
             raise ValueError(f"the table has no column {missing[0]!r}, it has {table.column_names}")
         kinds: dict[str, Any] = {
+            "context": np.float32,
             "scores": np.float32,
             "slate": np.int64,
             "log_propensities": np.float64,
             "rewards": np.float32,
         }
         rows = []
-        for record in table.select(list(_FIELDS)).to_pylist():
-            candidates = record["candidates"]
-            text = bool(candidates) and isinstance(candidates[0], str)
-            record["candidates"] = np.array(candidates, dtype=object if text else np.int64)
+        for record in table.select(there).to_pylist():
+            record = {"context": [], "history": [], **record}
+            for name in ("history", "candidates"):
+                record[name] = _ids(record[name])
             for name, kind in kinds.items():
                 record[name] = np.array(record[name], dtype=kind)
             rows.append(Impression(**record))
@@ -213,12 +225,28 @@ class ImpressionLog:
         return cls.from_arrow(pyarrow.parquet.read_table(path))
 
 
+def _is_text(ids: npt.NDArray[Any]) -> bool:
+    return ids.dtype == object and any(isinstance(item, str) for item in ids)
+
+
+def _ids(ids: Sequence[Any]) -> npt.NDArray[Any]:
+    return np.array(ids, dtype=np.int64 if all(isinstance(item, int) for item in ids) else object)
+
+
 def _arrow() -> Any:
     try:
         import pyarrow
     except ImportError as error:
         raise ImportError('Arrow and Parquet need pyarrow: pip install "recengine[arrow]"') from error
     return pyarrow
+
+
+def _without(candidates: npt.NDArray[Any], removed: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    if len(removed) == 0:
+        return candidates
+    left = candidates.astype(object)
+    left[removed] = None
+    return left
 
 
 def log_of(rows: Sequence[tuple[int, float, Any, npt.NDArray[np.float32]]]) -> ImpressionLog:
@@ -233,7 +261,9 @@ def log_of(rows: Sequence[tuple[int, float, Any, npt.NDArray[np.float32]]]) -> I
                 parameter=decision.parameter,
                 diversity=decision.diversity,
                 seed=decision.seed,
-                candidates=decision.candidates,
+                context=decision.context,
+                history=decision.history,
+                candidates=_without(decision.candidates, decision.removed),
                 scores=decision.candidate_scores,
                 slate=decision.slate,
                 log_propensities=decision.log_propensities,

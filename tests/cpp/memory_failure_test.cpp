@@ -155,6 +155,7 @@ std::vector<Step> program(bool limited) {
     engine->recommend_many(numbers(users), options);
     ExploreOptions explore;
     explore.policy.kind = PolicyKind::kThompson;
+    explore.policy.parameter = 1;
     if (engine->has_item(number(7))) engine->similar_items(number(7), options);
     const auto decision = std::make_shared<const Decision>(engine->explore(number(1), options, explore));
     engine->impression(decision, kLatest);

@@ -21,7 +21,8 @@ class Decisions(Base):
         """Records that a ranking which a policy chose was shown; the number to give to `feedback`.
 
         Its items make the model of `ThompsonSampling` and `UCB` more certain. The engine keeps the latest impressions
-        (`feedback_settings`), in memory: they are not saved.
+        (`feedback_settings`); `save` writes them, and in an engine with a folder they are logged like events: one whose
+        number was returned survives. What a removed user was shown is gone; of removed items the ids are.
 
         Parameters
         ----------
@@ -72,7 +73,8 @@ class Decisions(Base):
         Raises
         ------
         KeyError
-            For an impression that is not known or has expired, or an item that it did not show.
+            For an impression that is not known or has expired, whose user was removed, or an item that it did not show
+            or that was removed since.
         ValueError
             For a reward that is not a number. Nothing has changed then.
 

@@ -1,7 +1,8 @@
 """Off-policy evaluation: what another policy would have earned, from the log of the one that ran.
 
 - Of single choices: ``dm``, ``ips``, ``snips``, ``dr``, ``switch_dr``; of lists: ``independent_ips``,
-  ``reward_interaction_ips``. Each takes columns and gives an ``Estimate``: value, 95 % interval, effective sample size.
+  ``reward_interaction_ips``, ``cascade_dr``. Each takes columns and gives an ``Estimate``: value, 95 % interval,
+  effective sample size.
 - ``compare`` scores the logged candidates of an ``ImpressionLog`` anew under other policies, and says which would have
   won.
 
@@ -13,13 +14,14 @@ from __future__ import annotations
 from .compare import Comparison, Row, compare
 from .estimate import Estimate, OverlapWarning
 from .single import dm, dr, ips, snips, switch_dr
-from .slates import independent_ips, reward_interaction_ips
+from .slates import cascade_dr, independent_ips, reward_interaction_ips
 
 __all__ = [
     "Comparison",
     "Estimate",
     "OverlapWarning",
     "Row",
+    "cascade_dr",
     "compare",
     "dm",
     "dr",

@@ -16,12 +16,10 @@ from recengine.feedback import Impression, ImpressionLog
 from .estimate import Estimate, Floats
 from .model import RewardModel
 from .single import dm, dr, ips, snips, switch_dr
-from .slates import independent_ips, reward_interaction_ips
+from .slates import cascade_dr, independent_ips, reward_interaction_ips
 
 if TYPE_CHECKING:
     from recengine.engine import Engine
-
-SINGLE = ("IPS", "SNIPS", "DM", "DR", "Switch-DR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Comparison:
     rows
         One a policy, in the order they were given.
     estimator
-        The one that `best` goes by: "DR" for single choices, "reward-interaction IPS" for lists.
+        The one that `best` goes by: "DR" for single choices, "cascade DR" for lists.
     """
 
     logged: Estimate
@@ -116,17 +114,20 @@ def compare(
 ) -> Comparison:
     """What other policies would have earned with the candidates that were logged.
 
-    Logs of single choices are judged by IPS, SNIPS, DM, DR and Switch-DR; the reward model of these is a ridge
-    regression on the logged score, its square and the place among the candidates, cross-fitted in two halves. Logs of
-    longer lists are judged by independent and reward-interaction IPS.
+    Logs of single choices are judged by IPS, SNIPS, DM, DR and Switch-DR, logs of longer lists by independent and
+    reward-interaction IPS and cascade DR. The reward model of these is, for each slot, a ridge regression on the logged
+    score, its square and the place among the candidates, cross-fitted in two halves; what the slots below earn, it
+    takes from the policy's best candidates.
 
     Parameters
     ----------
     log
         Of `Engine.impressions`, or read back from Parquet. A missing reward counts 0.
     policies
-        By name: a policy with known propensities, over the logged scores; or such a policy and an engine that ranks the
-        logged candidates anew.
+        By name: a policy, over the logged scores; or a policy and an engine that ranks the logged candidates anew, for
+        the logged user, or the visitor's session, and context. Candidates that the engine does not know it would not
+        choose. ThompsonSampling (with `samples`) and UCB need an engine: they are judged by what it knows of its
+        uncertainty now, as if they did not learn on; Thompson sampling's propensities are estimates from its samples.
     clusters
         Take the impressions of one user as one observation.
     seed
@@ -135,8 +136,9 @@ def compare(
     Raises
     ------
     ValueError
-        For an empty log or no policies, for impressions without propensities (UCB, diversity behind a policy), and for
-        policies that have none.
+        For an empty log or no policies, for impressions without propensities (UCB, Thompson sampling without samples,
+        diversity behind a policy), for policies of the linear model without an engine, and for an engine whose item
+        features are not those of the logged context.
 
     >>> from recengine import Engine, ope
     >>> from recengine.explore import EpsilonGreedy, Random
@@ -153,10 +155,7 @@ def compare(
     if not policies:
         raise ValueError("policies must hold at least one policy")
     for name, choice in policies.items():
-        policy = choice[0] if isinstance(choice, tuple) else choice
-        core_explore(policy, None)  # TypeError for what is no policy
-        if isinstance(policy, (UCB, ThompsonSampling)):
-            raise ValueError(f"{name!r}: {type(policy).__name__} has no propensities in closed form")
+        _check_policy(name, *_parts(choice))
     rows = list(log)
     lists = max(len(row.slate) for row in rows)
     if lists == 0:
@@ -173,77 +172,128 @@ def compare(
     options: dict[str, Any] = {"seed": seed, "clusters": _users(rows) if clusters else None}
     ran = np.ones(len(rows))
     logged = ips(rewards.sum(axis=1), ran, ran, **options)
-    model = RewardModel(rows) if lists == 1 else None
+    model = RewardModel(rows, rewards)
+    judge = _single if lists == 1 else _lists
     found = []
     for name, choice in policies.items():
-        if model is not None:
-            found.append(Row(name, _single(rows, choice, rewards[:, 0], shown[:, 0], model, options)))
-            continue
-        target = np.ones_like(shown)
-        for place, row in enumerate(rows):
-            target[place, : len(row.slate)] = np.exp(_propensities(row, choice))
-        target = np.minimum(target, 1.0)
-        lists_found = [independent_ips(rewards, shown, target, **options)]
-        lists_found.append(reward_interaction_ips(rewards, shown, target, **options))
-        found.append(Row(name, {one.estimator: one for one in lists_found}))
-    return Comparison(logged, tuple(found), "DR" if model is not None else "reward-interaction IPS")
+        views = [_view(row, *_parts(choice), seed) for row in rows]
+        found.append(Row(name, {one.estimator: one for one in judge(views, rewards, shown, model, options)}))
+    return Comparison(logged, tuple(found), "DR" if lists == 1 else "cascade DR")
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """How a policy sees an impression: how probable it makes each candidate for each slot, given the logged slots
+    before it, (k, n); and given its own best candidates before it."""
+
+    slate: npt.NDArray[np.int64]
+    shares: Floats
+    best: Floats
 
 
 def _single(
-    rows: list[Impression],
-    choice: Policy | tuple[Policy, Engine],
-    rewards: Floats,
-    shown: Floats,
-    model: RewardModel,
-    options: dict[str, Any],
-) -> dict[str, Estimate]:
-    target, expected = np.empty(len(rows)), np.empty(len(rows))
-    predicted = np.empty(len(rows))
-    for place, row in enumerate(rows):
-        # The whole distribution: of each candidate the probability to be chosen first.
-        shares = _first_slot(row, choice)
-        means = model.means(place)
-        target[place] = min(shares[row.slate[0]], 1.0)
-        expected[place] = shares @ means
-        predicted[place] = means[row.slate[0]]
-    weighted = (rewards, shown, target)
-    found = [
+    views: list[_View], rewards: Floats, shown: Floats, model: RewardModel, options: dict[str, Any]
+) -> list[Estimate]:
+    means = [model.means(place)[:, 0] for place in range(len(views))]
+    target = np.array([min(view.shares[0, view.slate[0]], 1.0) for view in views])
+    expected = np.array([view.shares[0] @ mean for view, mean in zip(views, means, strict=True)])
+    predicted = np.array([mean[view.slate[0]] for view, mean in zip(views, means, strict=True)])
+    weighted = (rewards[:, 0], shown[:, 0], target)
+    return [
         ips(*weighted, **options),
         snips(*weighted, **options),
         dm(expected, **options),
         dr(*weighted, predicted, expected, **options),
         switch_dr(*weighted, predicted, expected, **options),
     ]
-    return {one.estimator: one for one in found}
 
 
-def _scored(row: Impression, engine: Engine | None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    """Scores of the candidates, best first, and where each candidate then is."""
-    scores = row.scores
-    if engine is not None:
-        ids, found = engine.rank(row.user, row.candidates) if row.user is not None else _nobody(row)
-        by_id = dict(zip(ids.tolist(), found.tolist(), strict=True))
-        scores = np.array([by_id[item] for item in row.candidates.tolist()], dtype=np.float32)
-    order = np.argsort(-scores.astype(np.float64), kind="stable")
-    places = np.empty(len(order), dtype=np.intp)
+def _lists(
+    views: list[_View], rewards: Floats, shown: Floats, model: RewardModel, options: dict[str, Any]
+) -> list[Estimate]:
+    target, predicted, expected = np.ones_like(shown), np.zeros_like(shown), np.zeros_like(shown)
+    for place, view in enumerate(views):
+        slots = np.arange(len(view.slate))
+        means = model.means(place)[:, : len(slots)]
+        target[place, slots] = np.minimum(view.shares[slots, view.slate], 1.0)
+        below = np.cumsum((view.best * means.T).sum(axis=1)[::-1])[::-1]
+        below = np.append(below[1:], 0.0)
+        predicted[place, slots] = means[view.slate, slots] + below
+        expected[place, slots] = (view.shares * means.T).sum(axis=1) + below
+    return [
+        independent_ips(rewards, shown, target, **options),
+        reward_interaction_ips(rewards, shown, target, **options),
+        cascade_dr(rewards, shown, target, predicted, expected, **options),
+    ]
+
+
+def _parts(choice: Policy | tuple[Policy, Engine]) -> tuple[Policy, Engine | None]:
+    return choice if isinstance(choice, tuple) else (choice, None)
+
+
+def _check_policy(name: str, policy: Policy, engine: Engine | None) -> None:
+    core_explore(policy, None)  # TypeError for what is no policy
+    if not isinstance(policy, (UCB, ThompsonSampling)):
+        return
+    kind = type(policy).__name__
+    if engine is None:
+        raise ValueError(
+            f"{name!r}: {kind} goes by what an engine knows of its uncertainty, not by scores alone: give "
+            f"({kind}(...), engine)"
+        )
+    if isinstance(policy, ThompsonSampling) and policy.samples == 0:
+        raise ValueError(f"{name!r}: ThompsonSampling has no propensities in closed form: samples=n estimates them")
+
+
+def _view(row: Impression, policy: Policy, engine: Engine | None, seed: int) -> _View:
+    slots, count = len(row.slate), len(row.candidates)
+    scores = row.scores.astype(np.float64) if engine is None else _scores(row, engine)
+    known = np.flatnonzero(np.isfinite(scores))
+    order = known[np.argsort(-scores[known], kind="stable")]
+    places = np.full(count, -1)
     places[order] = np.arange(len(order))
-    return scores[order], places
+    # Below an item that the policy does not know nothing is ever shown by it.
+    unknown = np.flatnonzero(places[row.slate] < 0)
+    reached = int(unknown[0]) + 1 if len(unknown) else slots
+    prefix = places[row.slate[: reached - 1]] if len(unknown) else places[row.slate]
+
+    def shares_of(slate: npt.NDArray[Any], of: int) -> Floats:
+        explore = core_explore(policy, None)
+        sorted_scores = scores[order].astype(np.float32)
+        # The slot below a prefix is asked for by any candidate that is left.
+        left = np.setdiff1d(np.arange(len(order)), slate)[: max(of - len(slate), 0)]
+        asked = np.append(slate, left)[:of]
+        if engine is not None and isinstance(policy, (UCB, ThompsonSampling)):
+            drawn = (seed * 1_000_003 + row.number) % 2**63
+            found = engine._core.slot_propensities(
+                row.user, row.candidates[order].tolist(), sorted_scores, asked, explore, drawn
+            )
+        else:
+            found = explore.slots(sorted_scores, asked)
+        shares = np.zeros((slots, count))
+        shares[: len(asked), order] = found
+        return shares
+
+    return _View(row.slate, shares_of(prefix, reached), shares_of(np.arange(min(slots, len(order))), slots))
 
 
-def _nobody(row: Impression) -> Any:
-    raise ValueError(f"impression {row.number} is of a visitor, whom an engine cannot rank for again")
-
-
-def _propensities(row: Impression, choice: Policy | tuple[Policy, Engine]) -> Floats:
-    policy, engine = choice if isinstance(choice, tuple) else (choice, None)
-    scores, places = _scored(row, engine)
-    return core_explore(policy, None).log_propensities(scores, [], places[row.slate])
-
-
-def _first_slot(row: Impression, choice: Policy | tuple[Policy, Engine]) -> Floats:
-    policy, engine = choice if isinstance(choice, tuple) else (choice, None)
-    scores, places = _scored(row, engine)
-    return core_explore(policy, None).first_slot(scores)[places]
+def _scores(row: Impression, engine: Engine) -> Floats:
+    """Of the logged candidates, by an engine; -inf for what it does not know."""
+    known = [item for item in row.candidates.tolist() if item is not None and item in engine.items]
+    names = list(engine.settings["item_features"])
+    if len(row.context) not in (0, len(names)):
+        raise ValueError(
+            f"impression {row.number} has a context of {len(row.context)} item features, the engine has {names}"
+        )
+    context = dict(zip(names, row.context.tolist(), strict=True)) if len(row.context) else None
+    if not known:
+        return np.full(len(row.candidates), -np.inf)
+    if row.user is not None:
+        ranking = engine.rank(row.user, known, context=context)
+    else:
+        ranking = engine.recommend(history=row.history.tolist(), k=len(known), among=known, context=context)
+    by_id = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
+    return np.array([by_id.get(item, -np.inf) for item in row.candidates.tolist()])
 
 
 def _users(rows: list[Impression]) -> npt.NDArray[np.intp]:

@@ -1,0 +1,114 @@
+#include "engine/decision_payload.hpp"
+
+#include <cmath>
+#include <limits>
+
+namespace recengine {
+
+namespace {
+
+struct Choice {
+  PolicyKind policy;
+  PrecisionKind precision;
+  std::uint32_t samples;
+  DiversityKind diversity;
+  double parameter, weight;
+  std::uint64_t count, seed;
+  std::uint32_t certified, slots, removed, features;
+};
+static_assert(sizeof(Choice) == 64);
+
+void require(bool condition, const char* what) {
+  if (!condition) throw PayloadError(what);
+}
+
+template <class T>
+void put_vector(PayloadWriter& to, const std::vector<T>& values) {
+  to.put_array(values.data(), values.size());
+}
+
+template <class T>
+std::vector<T> get_vector(PayloadReader& from, std::size_t size) {
+  const std::span<const T> values = from.get_array<T>(size);
+  return {values.begin(), values.end()};
+}
+
+void put_all(PayloadWriter& to, const IdArray& ids) { to.put_ids(ids.span(), 0, ids.size()); }
+
+IdArray get_all(PayloadReader& from) {
+  PayloadIds ids;
+  from.get_ids(ids);
+  IdArray all;
+  all.append(ids.span);
+  return all;
+}
+
+// All different, and below the number of candidates.
+void check_places(std::span<const std::uint32_t> places, std::size_t candidates) {
+  std::vector<bool> is_there(candidates);
+  for (const std::uint32_t place : places) {
+    require(place < candidates && !is_there[place], "a place among the candidates is out of range");
+    is_there[place] = true;
+  }
+}
+
+}  // namespace
+
+void put_decision(PayloadWriter& to, const Decision& decision) {
+  const auto size = [](const auto& values) { return static_cast<std::uint32_t>(values.size()); };
+  const Choice choice{
+      decision.policy.kind,         decision.policy.precision, decision.policy.samples,  decision.diversity.kind,
+      decision.policy.parameter,    decision.diversity.weight, decision.diversity.count, decision.seed,
+      decision.certified ? 1u : 0u, size(decision.slate),      size(decision.removed),   size(decision.context)};
+  to.put_array(&choice, 1);
+  put_all(to, decision.user);
+  put_all(to, decision.history);
+  put_all(to, decision.candidates);
+  put_vector(to, decision.scores);
+  put_vector(to, decision.slate);
+  put_vector(to, decision.log_propensities);
+  to.put(std::uint64_t{decision.errors.size()});
+  put_vector(to, decision.errors);
+  put_vector(to, decision.removed);
+  put_vector(to, decision.context);
+}
+
+Decision get_decision(PayloadReader& from) {
+  const Choice choice = from.get_array<Choice>(1)[0];
+  Decision decision;
+  require(choice.policy <= PolicyKind::kSquareCb && choice.precision <= PrecisionKind::kShared &&
+              choice.diversity <= DiversityKind::kMaxPerGroup && choice.certified <= 1,
+          "a choice is of an unknown kind");
+  decision.policy = {choice.policy, choice.parameter, choice.precision, choice.samples};
+  decision.policy.validate();
+  decision.diversity = {choice.diversity, choice.weight, choice.count};
+  decision.diversity.validate();
+  decision.seed = choice.seed;
+  require(decision.seed <= std::numeric_limits<std::int64_t>::max(), "a seed is out of range");
+  decision.certified = choice.certified == 1;
+  decision.user = get_all(from);
+  require(decision.user.size() <= 1, "a decision for several users");
+  decision.history = get_all(from);
+  require(decision.history.size() <= kMaxLoggedHistory, "a session is too long");
+  decision.candidates = get_all(from);
+  const std::size_t candidates = decision.candidates.size();
+  require(candidates <= kMaxCandidates, "too many candidates");
+  decision.scores = get_vector<float>(from, candidates);
+  for (const float score : decision.scores) require(std::isfinite(score), "a score is not finite");
+  decision.slate = get_vector<std::uint32_t>(from, choice.slots);
+  check_places(decision.slate, candidates);
+  decision.log_propensities = get_vector<double>(from, choice.slots);
+  // NaN where none is known.
+  for (const double log : decision.log_propensities) require(!(log > 0), "a probability is above 1");
+  const auto errors = from.get<std::uint64_t>();
+  require(errors == 0 || errors == choice.slots, "errors of other slots");
+  decision.errors = get_vector<double>(from, errors);
+  decision.removed = get_vector<std::uint32_t>(from, choice.removed);
+  check_places(decision.removed, candidates);
+  require(std::is_sorted(decision.removed.begin(), decision.removed.end()), "removed places are out of order");
+  decision.context = get_vector<float>(from, choice.features);
+  for (const float value : decision.context) require(std::isfinite(value), "a context is not finite");
+  return decision;
+}
+
+}  // namespace recengine
