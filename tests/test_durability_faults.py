@@ -171,6 +171,24 @@ def test_changed_bytes_with_right_checksums_are_refused_or_harmless(lived_in: Pa
     assert harmless > 50
 
 
+def test_events_of_two_kinds_of_ids_are_refused(tmp_path: Path) -> None:
+    """Records of single events are learned together: that they contradict each other shows all the same."""
+    logs = []
+    for kind in (int, str):
+        with Engine.open(tmp_path / kind.__name__, checkpoint_bytes=0, **SETTINGS) as engine:
+            engine.learn_one(kind(1), kind(2))
+        log = only(tmp_path / kind.__name__, "log-*").read_bytes()
+        (length,) = struct.unpack_from("<I", log, 64 + 4)
+        logs.append((log, log[64 + 16 : 64 + 16 + length]))
+    (log, _), (_, payload) = logs
+    identity, first = struct.unpack_from("<QQ", log, 16)
+    header = struct.pack("<IQ", len(payload), 2)
+    record = struct.pack("<I", crc32c(header + payload, crc32c(struct.pack("<QQ", identity, first)))) + header + payload
+    only(tmp_path / "int", "log-*").write_bytes(log + record + bytes(-len(record) % 8))
+    with pytest.raises(FormatError, match=r"record 2: .*all ids so far|record 2: .*ids of this engine"):
+        Engine.open(tmp_path / "int")
+
+
 def test_a_snapshot_with_any_byte_flipped_is_refused(lived_in: Path) -> None:
     path = only(lived_in, "snapshot-*")
     snapshot = path.read_bytes()

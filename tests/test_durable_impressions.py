@@ -88,6 +88,17 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert again.impression(ranking) == 4
 
 
+def test_saved_where_all_that_was_shown_is_gone(tmp_path: Path) -> None:
+    engine = made()
+    engine.impression(engine.recommend("bob", k=3, explore=Random()))
+    engine.remove_users("bob")
+    engine.save(tmp_path / "file")
+    again = Engine.load(tmp_path / "file")
+    assert len(again.impressions()) == 0
+    with pytest.raises(KeyError, match="its user was removed"):
+        again.feedback(1, "a", 1.0)
+
+
 def test_nothing_is_saved_where_nothing_was_shown(tmp_path: Path) -> None:
     made().save(tmp_path / "file")
     assert b"shown" not in (tmp_path / "file").read_bytes()

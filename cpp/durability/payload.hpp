@@ -26,7 +26,11 @@ class PayloadWriter {
  public:
   void clear() { size_ = sizeof(RecordHeader); }
   // The payload, and before it room for a record's header.
-  std::span<std::byte> record() { return {bytes_.get(), capacity_ == 0 ? 0 : size_}; }
+  std::span<std::byte> record() { return {bytes_.get(), size_}; }
+  // The payload alone.
+  std::span<const std::byte> payload() const {
+    return {bytes_ ? bytes_.get() + sizeof(RecordHeader) : nullptr, size_ - sizeof(RecordHeader)};
+  }
 
   // A number; 8 bytes wide, so that what follows is aligned.
   template <class T>

@@ -218,6 +218,9 @@ class Engine {
   static std::unique_ptr<Engine> open(const std::string& folder, const Settings& settings,
                                       const DurabilityOptions& options);
   bool durable() const { return journal_ != nullptr; }
+  // Payloads of records, applied as recovery applies them. Throws PayloadError for what no engine wrote; what came
+  // before it has been applied. REQUIRES: not durable().
+  void apply_records(std::span<const std::span<const std::byte>> records);
   // Writes a snapshot; the log before it goes. Learning waits while the state is copied, not while it is written.
   // Throws std::invalid_argument unless durable().
   void checkpoint();

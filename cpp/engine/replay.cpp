@@ -26,6 +26,12 @@ void Engine::Replay::clear() {
   timestamps.clear();
 }
 
+void Engine::apply_records(std::span<const std::span<const std::byte>> records) {
+  Replay pending;
+  for (const std::span<const std::byte> record : records) replay(record, pending);
+  learn_pending(pending);
+}
+
 void Engine::replay(std::span<const std::byte> record, Replay& pending) {
   PayloadReader payload(record);
   const auto start = payload.get<RecordStart>();
@@ -72,20 +78,19 @@ void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& p
   const auto timestamps = column(kHasTimestamps, 0.0);
   payload.finish();
   const EventColumns events{users.span, items.span, values.data(), weights.data(), timestamps.data()};
-  check_kind(model_.users.ids, users.span.kind, "user");
-  check_kind(model_.items.ids, items.span.kind, "item");
-  check_.require(events, 0, size, true);
-
-  if (size == 0) {  // all that the source delivered was bad
-    learn_pending(pending);
-    sources_.take(source, offset);
-    return;
-  }
   const bool timed = !timestamps.empty();
   const bool alike =
       pending.size() == 0 || (pending.has_timestamps == timed && (timed || pending.latest == latest) &&
                               pending.users.kind == users.span.kind && pending.items.kind == items.span.kind);
   if (!alike || size > kSmallRecord || pending.size() + size > kMerged) learn_pending(pending);
+  // Only now: what was pending may have been the first of its kind.
+  check_kind(model_.users.ids, users.span.kind, "user");
+  check_kind(model_.items.ids, items.span.kind, "item");
+  check_.require(events, 0, size, true);
+  if (size == 0) {  // all that the source delivered was bad
+    sources_.take(source, offset);
+    return;
+  }
   if (size > kSmallRecord) {
     learn_batch(events, 1, latest, {}, true, nullptr, nullptr);
   } else {

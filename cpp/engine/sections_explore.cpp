@@ -26,11 +26,11 @@ void save_impressions(SnapshotWriter& file, Impressions& impressions, std::uint6
     check_interrupt();
     times.push_back(shown.time);
     if (shown.decision) put_decision(lists, *shown.decision);
-    ends.push_back(lists.record().size() - sizeof(RecordHeader));
+    ends.push_back(lists.payload().size());
     rewards.insert(rewards.end(), shown.rewards.begin(), shown.rewards.end());
   }
   add(file, "shown.times", times);
-  file.add<std::byte>("shown.lists", lists.record().subspan(std::min(lists.record().size(), sizeof(RecordHeader))));
+  file.add<std::byte>("shown.lists", lists.payload());
   add(file, "shown.ends", ends);
   add(file, "shown.rewards", rewards);
 }

@@ -118,7 +118,7 @@ void everything_at_once() {
 void the_shared_factor_is_that_of_the_inverse() {
   constexpr std::size_t kStride = 16;
   Precisions precisions(kStride);
-  precisions.shared_factor();
+  precisions.keep_shared();
   std::vector<double> matrix(kStride * kStride, 0.0);
   AlignedFloats row(kStride, 0.0f);
   for (int n = 0; n < 8; ++n) {
