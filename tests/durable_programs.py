@@ -25,6 +25,16 @@ SETTINGS: list[dict[str, Any]] = [
     {"dim": 2, "objective": "squared", "optimizer": "sgd"},
 ]
 
+# Of which an operation may be several records: each eviction is one, and a batch ends before it.
+LIMITED: dict[str, Any] = {
+    "dim": 3,
+    "negatives": 3,
+    "max_users": 5,
+    "max_items": 75,
+    "evict": "lru",
+    "user_budget": 6.0,
+}
+
 POLICIES: list[Policy] = [
     Greedy(),
     Random(),

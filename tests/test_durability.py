@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from durable_programs import SETTINGS, Operation, operations, plain, run, state
+from durable_programs import LIMITED, SETTINGS, Operation, operations, plain, run, state
 from recengine import Engine
 
 LOG, SNAPSHOT = "log-*", "snapshot-*"
@@ -28,7 +28,7 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 @given(
-    options=st.sampled_from(SETTINGS),
+    options=st.sampled_from([*SETTINGS, LIMITED]),
     strings=st.booleans(),
     program=st.lists(operations, max_size=25),
     later=st.lists(operations, max_size=4),

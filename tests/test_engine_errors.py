@@ -327,7 +327,7 @@ def test_extremes_are_survived(tmp_path: Path) -> None:
         ({"history": 1024, "history_decay": 1.0, "init_scale": 1e6, "dim": 512}, [(1.0, 1.0, 0.0)]),
     ]
     for settings, events in cases:
-        engine = Engine(**{"dim": DIM, **settings})
+        engine = Engine(**{"dim": DIM, "max_ahead": np.inf, "max_weight": np.inf, "max_value": np.inf, **settings})
         for step in range(60):
             value, weight, timestamp = events[step % len(events)]
             engine.learn_one(step % 3, step % 7, value, weight, timestamp)

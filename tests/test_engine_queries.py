@@ -215,7 +215,7 @@ def test_unknown_users_get_what_is_popular() -> None:
 
 
 def test_popularity_without_forgetting_counts_events() -> None:
-    engine = Engine(dim=DIM, popularity_half_life=math.inf)
+    engine = Engine(dim=DIM, popularity_half_life=math.inf, max_ahead=math.inf)
     engine.learn_many(["a"] * 6, ["x", "y", "x", "z", "x", "y"], timestamps=[0.0, 1e9, 5.0, -1e9, 3.0, 2e9])
     ranking = engine.recommend("nobody")
     assert ranking.ids.tolist() == ["x", "y", "z"]

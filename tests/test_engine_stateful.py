@@ -1,4 +1,5 @@
-"""The engine against a dictionary: whatever is learned, set, removed and added again, in any order.
+"""The engine against a dictionary: whatever is learned, set, removed, evicted and added again, in any order; in memory,
+and in a folder whose process is killed now and then.
 
 With a learning rate of 0, rows that are born as zeros and vectors of small integers, every score is exact in float32,
 and what the engine should answer is known without knowing how it learns: the rows as they were set, the users' last
@@ -8,11 +9,12 @@ items, the events' counts. Each vector names its item, so that a slot that shows
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from hypothesis import HealthCheck, settings
@@ -44,6 +46,7 @@ class Life:
         self.vector = [0.0] * DIM
         self.events = 0
         self.alive = True
+        self.used = 0  # when it was last learned from or set
 
 
 class Person:
@@ -51,6 +54,7 @@ class Person:
         self.vector = [0.0] * DIM
         self.pushed: list[Life] = []
         self.seen: set[int] = set()
+        self.used = 0
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -58,20 +62,27 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.engine = Engine(
-            dim=DIM,
-            learning_rate=0.0,
-            init_scale=0.0,
-            history=HISTORY,
-            history_decay=DECAY,
-            ranker=None,
-            negatives=2,
-            popularity_half_life=math.inf,
-        )
+        self.engine = self.make_engine()
         self.items: dict[int, Life] = {}
         self.users: dict[int, Person] = {}
         self.version = 0
         self.events = 0
+        self.clock = 0
+
+    settings: ClassVar[dict[str, Any]] = {
+        "dim": DIM,
+        "learning_rate": 0.0,
+        "init_scale": 0.0,
+        "history": HISTORY,
+        "history_decay": DECAY,
+        "ranker": None,
+        "negatives": 2,
+        "popularity_half_life": math.inf,
+    }
+    max_users = max_items = 1000  # more than there are
+
+    def make_engine(self) -> Engine:
+        return Engine(**self.settings)
 
     def ids(self, numbers: Any) -> list[Any]:
         return [type(self).make_id(number) for number in numbers]
@@ -81,9 +92,28 @@ class EngineMachine(RuleBasedStateMachine):
 
     # ---- the model
 
+    def use(self, table: dict[int, Any], most: int, numbers: list[int], make: Callable[[], Any]) -> None:
+        """All at once: those used least recently make room for the new ones, one in 32 of the capacity at least."""
+        excess = len(set(table) | set(numbers)) - most
+        if excess > 0:
+            others = sorted((one.used, number) for number, one in table.items() if number not in numbers)
+            for _, number in others[: max(excess, most // 32)]:
+                self.forget(table, number)
+        for number in numbers:
+            self.clock += 1
+            table.setdefault(number, make()).used = self.clock
+
+    def forget(self, table: dict[int, Any], number: int) -> None:
+        one = table.pop(number)
+        if isinstance(one, Life):
+            one.alive = False
+            for person in self.users.values():
+                person.seen.discard(number)
+
     def saw(self, user: int, item: int) -> None:
-        life = self.items.setdefault(item, Life())
-        person = self.users.setdefault(user, Person())
+        self.use(self.users, self.max_users, [user], Person)
+        self.use(self.items, self.max_items, [item], Life)
+        life, person = self.items[item], self.users[user]
         person.pushed.append(life)
         person.seen.add(item)
         life.events += 1
@@ -127,22 +157,22 @@ class EngineMachine(RuleBasedStateMachine):
         self.version += 1
         vectors = [code(number, self.version + at) for at, number in enumerate(numbers)]
         self.engine.set_items(self.ids(numbers), np.array(vectors).reshape(-1, DIM))
+        self.use(self.items, self.max_items, numbers, Life)
         for number, vector in zip(numbers, vectors, strict=True):
-            self.items.setdefault(number, Life()).vector = vector
+            self.items[number].vector = vector
 
     @rule(user=users, vector=st.tuples(st.integers(-9, 9), st.integers(-9, 9)))
     def set_user(self, user: int, vector: tuple[int, int]) -> None:
         self.engine.set_users(self.ids([user]), [vector])
-        self.users.setdefault(user, Person()).vector = [float(value) for value in vector]
+        self.use(self.users, self.max_users, [user], Person)
+        self.users[user].vector = [float(value) for value in vector]
 
     @rule(numbers=many_items)
     def remove_items(self, numbers: list[int]) -> None:
         present = [number for number in numbers if number in self.items]
         self.engine.remove_items(self.ids(present))
         for number in set(present):
-            self.items.pop(number).alive = False
-            for person in self.users.values():
-                person.seen.discard(number)
+            self.forget(self.items, number)
 
     @rule(user=users)
     def remove_user(self, user: int) -> None:
@@ -231,8 +261,85 @@ class StringMachine(EngineMachine):
     make_id = str
 
 
-EngineMachine.TestCase.settings = StringMachine.TestCase.settings = settings(
-    max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+class FolderMachine(EngineMachine):
+    """In a folder, with room for fewer users and items than there are, and with named sets of items."""
+
+    make_id = str
+    max_users, max_items = 4, 90
+
+    def make_engine(self) -> Engine:
+        self.scratch = tempfile.TemporaryDirectory()
+        self.lives = 0
+        self.sets: dict[str, set[int]] = {}
+        return Engine.open(
+            Path(self.scratch.name) / "0",
+            checkpoint_bytes=0,
+            max_users=self.max_users,
+            max_items=self.max_items,
+            evict="lru",
+            **self.settings,
+        )
+
+    def teardown(self) -> None:
+        self.engine.close()
+        self.scratch.cleanup()
+
+    def forget(self, table: dict[int, Any], number: int) -> None:
+        super().forget(table, number)
+        if table is self.items:
+            for members in self.sets.values():
+                members.discard(number)
+
+    def save_and_load(self) -> None:  # its engine would have no folder
+        pass
+
+    @rule()
+    def crash(self) -> None:
+        """What a killed process leaves is opened again."""
+        last, self.lives = self.lives, self.lives + 1
+        shutil.copytree(Path(self.scratch.name) / str(last), Path(self.scratch.name) / str(self.lives))
+        self.engine.close()
+        self.engine = Engine.open(Path(self.scratch.name) / str(self.lives), checkpoint_bytes=0)
+
+    @rule()
+    def checkpoint(self) -> None:
+        self.engine.checkpoint()
+
+    @rule()
+    def save(self) -> None:
+        path = Path(self.scratch.name) / "saved"
+        self.engine.save(path)
+        loaded = Engine.load(path)
+        assert Counter(loaded.items) == Counter(self.engine.items)
+        assert loaded.filters == sorted(self.sets)
+
+    @rule(name=st.sampled_from("ab"), numbers=many_items)
+    def set_filter(self, name: str, numbers: list[int]) -> None:
+        present = [number for number in numbers if number in self.items]
+        self.engine.set_filter(name, self.ids(present))
+        self.sets[name] = set(present)
+
+    @rule(name=st.sampled_from("ab"), add=many_items, remove=many_items)
+    def update_filter(self, name: str, add: list[int], remove: list[int]) -> None:
+        if name not in self.sets:
+            return
+        present = [number for number in add if number in self.items]
+        self.engine.update_filter(name, self.ids(present), self.ids(remove))
+        self.sets[name] = (self.sets[name] | set(present)) - set(remove)
+
+    @invariant()
+    def filters_hold_what_they_should(self) -> None:
+        for name, members in self.sets.items():
+            for filtered, expected in ((self.engine.filter(name), members), (~self.engine.filter(name), None)):
+                allowed = set(self.items) - members if expected is None else expected
+                found = self.engine.recommend(history=[], k=len(ITEMS), filter=filtered)
+                assert sorted(found.ids.tolist()) == sorted(self.ids(allowed))
+
+
+for machine, steps in ((EngineMachine, 30), (StringMachine, 30), (FolderMachine, 40)):
+    machine.TestCase.settings = settings(
+        max_examples=20, stateful_step_count=steps, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
 TestIntIds = EngineMachine.TestCase
 TestStringIds = StringMachine.TestCase
+TestFolder = FolderMachine.TestCase

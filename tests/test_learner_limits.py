@@ -20,7 +20,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 def make(objective: Objective, **options: Any) -> Engine:
     defaults = {"dim": 6, "negatives": 0 if objective == "squared" else 1, "seed": 1, "ranker": None}
-    return Engine(objective=objective, **{**defaults, **options})
+    return Engine(objective=objective, max_weight=np.inf, max_value=np.inf, **{**defaults, **options})
 
 
 def assert_healthy(engine: Engine) -> None:

@@ -662,7 +662,7 @@ def test_rows_as_large_as_they_may_be(ranker: Any) -> None:
 
 
 def test_time_that_runs_backwards() -> None:
-    engine = shop()
+    engine = shop(max_ahead=np.inf)
     engine.learn_one(1, 5, timestamp=-1e15)
     engine.learn_one(1, 6, timestamp=1e15)
     engine.learn_one(1, 7, timestamp=0.0)

@@ -400,6 +400,8 @@ def test_missing_short_and_mistyped_sections_are_refused(small: bytes, tmp_path:
             Part(part.kind, np.append(part.values, part.values[:1])),
             Part((part.kind + 1) % len(_TYPES), part.values),
         ):
+            if other is None and name == "settings.limits":
+                continue  # a file from before there were limits
             if other is not None and len(other.values) == len(part.values) and other.kind == part.kind:
                 continue  # an empty section cannot get shorter
             parts = parts_of(small)

@@ -216,7 +216,7 @@ def test_an_empty_engine_serves_empty_rankings() -> None:
 def test_strangers_get_what_is_popular(count: int, events: int, half_life: float, start: float, seed: int) -> None:
     """Events come in any order of time; an item's score is its decayed count at the latest of them."""
     rng = np.random.default_rng(seed)
-    engine = Engine(dim=2, popularity_half_life=half_life)
+    engine = Engine(dim=2, popularity_half_life=half_life, max_ahead=np.inf)
     engine.set_items(10 + np.arange(count), np.zeros((count, 2)))
     rows = rng.integers(0, count, events)
     times = start + np.round(rng.uniform(0, 20 * half_life, events), 1)

@@ -55,7 +55,7 @@ Utf8Column::Utf8Column(py::array_t<std::uint8_t, py::array::c_style> bytes_in,
     throw py::value_error("Utf8Column: offsets out of order or range");
 }
 
-IdColumn::IdColumn(py::handle object, const char* what) {
+IdColumn::IdColumn(py::handle object, const char* what, OnBad on_bad, IdKind kind) {
   if (py::isinstance<Utf8Column>(object)) {
     const auto& column = py::cast<const Utf8Column&>(object);
     owner_ = py::reinterpret_borrow<py::object>(object);
@@ -68,10 +68,13 @@ IdColumn::IdColumn(py::handle object, const char* what) {
     const auto array = py::reinterpret_borrow<py::array>(object);
     if (array.ndim() != 1)
       throw py::value_error(message(what, " ids must be one-dimensional, not of ", array.ndim(), " dimensions"));
-    const char kind = array.dtype().kind();
-    if (kind == 'i' || kind == 'u') {
+    const char element = array.dtype().kind();
+    const bool is_text = element == 'U' || element == 'O' || element == 'T';
+    if (on_bad == OnBad::kSkip && (is_text || (element == 'u' && array.itemsize() == 8))) {
+      take_any(py::tuple(array.attr("tolist")()), kind, what);
+    } else if (element == 'i' || element == 'u') {
       take_integers(array, what);
-    } else if (kind == 'U' || kind == 'O' || kind == 'T') {
+    } else if (is_text) {
       take_sequence(array.attr("tolist")(), what);
     } else if (array.size() > 0) {  // numpy's empty array is of floats
       throw py::type_error(message(what, " ids must be str or int, not ", text_of(array.dtype())));
@@ -81,7 +84,50 @@ IdColumn::IdColumn(py::handle object, const char* what) {
   if (PyUnicode_Check(object.ptr()) || PyBytes_Check(object.ptr())) {
     throw py::type_error(message(what, " ids must be a column of ids, not one ", type_name(object)));
   }
-  take_sequence(object, what);
+  if (on_bad == OnBad::kSkip && (PyList_Check(object.ptr()) || PyTuple_Check(object.ptr()))) {
+    take_any(py::reinterpret_steal<py::object>(PySequence_Tuple(object.ptr())), kind, what);
+  } else {
+    take_sequence(object, what);
+  }
+}
+
+// Ids of one kind, and gaps where anything else is.
+void IdColumn::take_any(const py::object& tuple, IdKind kind, const char* what) {
+  if (!tuple) throw py::error_already_set();
+  const auto size = static_cast<std::size_t>(PyTuple_GET_SIZE(tuple.ptr()));
+  const auto at = [&tuple](std::size_t k) {
+    return py::handle(PyTuple_GET_ITEM(tuple.ptr(), static_cast<py::ssize_t>(k)));
+  };
+  const auto is_int = [](py::handle id) { return PyIndex_Check(id.ptr()) && !PyBool_Check(id.ptr()); };
+  for (std::size_t k = 0; k < size && kind == IdKind::kNone; ++k) {
+    if (PyUnicode_Check(at(k).ptr())) kind = IdKind::kString;
+    if (is_int(at(k))) kind = IdKind::kInt;
+  }
+  gaps_.assign(size, 1);
+  if (kind == IdKind::kString) {
+    offsets_.push_back(0);
+  } else {
+    ints_.assign(size, 0);
+  }
+  for (std::size_t k = 0; k < size; ++k) {
+    try {
+      if (kind == IdKind::kString && PyUnicode_Check(at(k).ptr())) {
+        bytes_ += utf8_of(at(k));
+        gaps_[k] = 0;
+      } else if (kind != IdKind::kString && is_int(at(k))) {
+        ints_[k] = int_of(at(k), what);
+        gaps_[k] = 0;
+      }
+    } catch (const py::error_already_set& error) {
+      if (!error.matches(PyExc_ValueError)) throw;  // a lone surrogate
+    } catch (const py::value_error&) {              // beyond 64 bits
+    } catch (const py::type_error&) {               // an array
+    }
+    if (kind == IdKind::kString) offsets_.push_back(bytes_.size());
+  }
+  if (std::find(gaps_.begin(), gaps_.end(), 1) == gaps_.end()) gaps_.clear();
+  span_ = kind == IdKind::kString ? IdSpan{kind, size, nullptr, bytes_.data(), offsets_.data()}
+                                  : IdSpan{size == 0 ? IdKind::kNone : IdKind::kInt, size, ints_.data()};
 }
 
 void IdColumn::take_integers(const py::array& array, const char* what) {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/event_check.hpp"
 #include "engine/ids.hpp"
 #include "storage/message.hpp"
 
@@ -33,12 +34,18 @@ struct Utf8Column {
 };
 
 // A column of ids: a list or tuple of str or of int, an integer or string array, or a Utf8Column.
+//
+// Where places without an id may be skipped, a column may hold anything; its kind is `kind`, or if that is none, that
+// of its first id.
 class IdColumn {
  public:
-  IdColumn(py::handle object, const char* what);
+  IdColumn(py::handle object, const char* what, OnBad on_bad = OnBad::kRaise, IdKind kind = IdKind::kNone);
   const IdSpan& span() const { return span_; }
+  // Not 0 where there is no id of that kind; null: there is no such place.
+  const std::uint8_t* gaps() const { return gaps_.empty() ? nullptr : gaps_.data(); }
 
  private:
+  void take_any(const py::object& tuple, IdKind kind, const char* what);
   void take_integers(const py::array& array, const char* what);
   void take_sequence(py::handle object, const char* what);
 
@@ -46,6 +53,7 @@ class IdColumn {
   std::vector<std::int64_t> ints_;
   std::string bytes_;
   std::vector<std::uint64_t> offsets_;
+  std::vector<std::uint8_t> gaps_;
   IdSpan span_;
 };
 

@@ -47,6 +47,13 @@ Settings to_settings(const py::dict& values) {
   settings.neighbors_half_life = to_number(values, "neighbors_half_life");
   settings.ranker = parse_ranker(to_text(values, "ranker"));
   settings.item_features = py::cast<std::vector<std::string>>(values["item_features"]);
+  settings.limits.max_users = integer("max_users", kMaxCapacity);
+  settings.limits.max_items = integer("max_items", kMaxCapacity);
+  settings.limits.evict = parse_eviction(to_text(values, "evict"));
+  settings.limits.user_budget = to_number(values, "user_budget");
+  settings.limits.max_weight = to_number(values, "max_weight");
+  settings.limits.max_value = to_number(values, "max_value");
+  settings.limits.max_ahead = to_number(values, "max_ahead");
   settings.user_model = parse_user_model(to_text(values, "user_model"));
   settings.als.unobserved_weight = number("als_unobserved_weight");
   settings.als.l2 = number("als_l2");
@@ -77,6 +84,13 @@ py::dict from_settings(const Settings& settings) {
   values["neighbors_half_life"] = settings.neighbors_half_life;
   values["ranker"] = name_of(settings.ranker);
   values["item_features"] = settings.item_features;
+  values["max_users"] = settings.limits.max_users;
+  values["max_items"] = settings.limits.max_items;
+  values["evict"] = name_of(settings.limits.evict);
+  values["user_budget"] = settings.limits.user_budget;
+  values["max_weight"] = settings.limits.max_weight;
+  values["max_value"] = settings.limits.max_value;
+  values["max_ahead"] = settings.limits.max_ahead;
   values["user_model"] = name_of(settings.user_model);
   values["als_unobserved_weight"] = settings.als.unobserved_weight;
   values["als_l2"] = settings.als.l2;
@@ -123,16 +137,17 @@ void learn_one(Engine& engine, py::handle user, py::handle item, float value, fl
 }
 
 void learn_many(Engine& engine, py::handle users, py::handle items, py::handle values, py::handle timestamps,
-                py::handle weights, py::ssize_t threads, py::handle source, py::handle offsets) {
+                py::handle weights, py::ssize_t threads, py::handle source, py::handle offsets, bool skip_bad) {
   if (threads < 1) throw py::value_error(message("threads must be at least 1, not ", threads));
-  const IdColumn user_ids(users, "user");
-  const IdColumn item_ids(items, "item");
+  const OnBad on_bad = skip_bad ? OnBad::kSkip : OnBad::kRaise;
+  const IdColumn user_ids(users, "user", on_bad, engine.user_kind());
+  const IdColumn item_ids(items, "item", on_bad, engine.item_kind());
   const std::size_t size = user_ids.span().size;
   const NumberColumn<float> value_column(values, size, "values");
   const NumberColumn<float> weight_column(weights, size, "weights");
   const NumberColumn<double> timestamp_column(timestamps, size, "timestamps");
-  const EventColumns events{user_ids.span(), item_ids.span(), value_column.data(), weight_column.data(),
-                            timestamp_column.data()};
+  const EventColumns events{user_ids.span(),         item_ids.span(), value_column.data(), weight_column.data(),
+                            timestamp_column.data(), user_ids.gaps(), item_ids.gaps()};
   const std::string source_name = source.is_none() ? "" : to_source(source);
   const NumberColumn<std::int64_t> offset_column(offsets, size, "offset");
   SourceSpan delivered{source_name, {}};
@@ -140,7 +155,7 @@ void learn_many(Engine& engine, py::handle users, py::handle items, py::handle v
   const auto wanted = std::min(static_cast<std::size_t>(threads), engine.threads());
   const std::size_t applied = released([&] {
     try {
-      return engine.learn_many(events, wanted, delivered);
+      return engine.learn_many(events, wanted, delivered, on_bad);
     } catch (const Interrupted&) {  // before the first event
       return std::size_t{0};
     }
@@ -331,6 +346,12 @@ py::dict statistics(Engine& engine) {
   values["events"] = figures.events;
   values["queries"] = figures.queries;
   values["ignored_ids"] = figures.ignored_ids;
+  py::dict bad_events;
+  for (std::size_t reason = 1; reason < kBadEventNames.size(); ++reason) {
+    bad_events[py::str(kBadEventNames[reason])] = figures.bad_events[reason];
+  }
+  values["bad_events"] = bad_events;
+  values["over_budget"] = figures.over_budget;
   values["latest_timestamp"] =
       std::isnan(figures.latest_timestamp) ? py::object(py::none()) : py::object(py::float_(figures.latest_timestamp));
   values["learn_us"] = latency(engine.learn_latency());

@@ -1,12 +1,15 @@
 #include "durability/folder.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
+#include <memory>
 #include <string>
 #include <system_error>
 
@@ -50,10 +53,23 @@ void FolderLock::release() noexcept {
   file_.reset();
 }
 
+std::vector<std::string> names_in(const std::filesystem::path& folder) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> open_folder(opendir(folder.c_str()), &closedir);
+  if (!open_folder) fail_io("read", folder);
+  std::vector<std::string> names;
+  errno = 0;
+  while (const dirent* const entry = readdir(open_folder.get())) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+    errno = 0;
+  }
+  if (errno != 0) fail_io("read", folder);
+  return names;
+}
+
 std::vector<std::uint64_t> numbered_files(const std::filesystem::path& folder, std::string_view kind) {
   std::vector<std::uint64_t> numbers;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
+  for (const std::string& name : names_in(folder)) {
     if (name.size() != kind.size() + 1 + kDigits || !name.starts_with(kind) || name[kind.size()] != '-') continue;
     std::uint64_t number = 0;
     const char* const end = name.data() + name.size();

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -29,6 +30,10 @@ class FolderLock {
  private:
   File file_;
 };
+
+// Names of what is in a folder, in no particular order. (A std::filesystem::directory_iterator ends the process where
+// it finds no memory.)
+std::vector<std::string> names_in(const std::filesystem::path& folder);
 
 // Numbers of the files "<kind>-<number>", ascending.
 std::vector<std::uint64_t> numbered_files(const std::filesystem::path& folder, std::string_view kind);

@@ -155,8 +155,9 @@ void Log::repair(std::uint64_t failures) {
 void Log::fail(std::string_view what, int error) {
   ++failures_;
   failure_code_ = error;
-  failure_ = message("the log in ", folder_.string(), " ", what, "; checkpoint() makes it whole again");
+  failure_ = "the log";  // short enough to need no memory; who waits must not find it empty
   failed_.store(true, std::memory_order_relaxed);
+  failure_ = message("the log in ", folder_.string(), " ", what, "; checkpoint() makes it whole again");
 }
 
 std::string Log::failure() const {
@@ -182,8 +183,8 @@ void Log::run() {
     lock.unlock();
     try {
       sync();
-    } catch (const std::system_error&) {
-      // Kept: the next append says it.
+    } catch (const std::exception&) {
+      // Kept: the next append says it. Without memory: tried again.
     }
     lock.lock();
   }

@@ -28,6 +28,10 @@ Engine::Engine(const Settings& settings)
     : settings_(validated(settings)),
       model_(domain_, settings_),
       learner_(model_, settings_),
+      check_(learner_, settings_),
+      budget_(settings_.limits.user_budget),
+      user_capacity_(model_.users, settings_.limits.max_users, settings_.limits.evict == Eviction::kLru, "max_users"),
+      item_capacity_(model_.items, settings_.limits.max_items, settings_.limits.evict == Eviction::kLru, "max_items"),
       retriever_(domain_, model_.items),
       ranker_(model_, settings_),
       precisions_(model_.items.stride()),
@@ -44,6 +48,9 @@ Engine::Engine(const Settings& settings)
         if (rows > kUpkeepRows) upkeep_->start();
       },
       [this](Row item) { precisions_.wipe_item(item); });
+  if (budget_.on()) {
+    model_.users.attach([this](std::size_t rows) { budget_.reserve(rows); }, [this](Row user) { budget_.wipe(user); });
+  }
   active_kernels();  // an invalid RECENGINE_KERNELS is an error now, not in the middle of a query
 }
 
@@ -161,21 +168,26 @@ std::vector<float> Engine::ranker_weights() const {
 
 Statistics Engine::statistics() {
   const auto pin = domain_.pin_reader();
-  return {
-      num_users(),
-      num_items(),
-      events_.load(std::memory_order_relaxed),
-      queries_.load(std::memory_order_relaxed),
-      ignored_ids_.load(std::memory_order_relaxed),
-      model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()) + precisions_.memory_bytes(),
-      model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
-          ranker_.trends.memory_bytes() + ranker_.features.memory_bytes() + filters_.memory_bytes(),
-      retriever_.memory_bytes(),
-      model_.cooccurrence.memory_bytes(),
-      retriever_.num_clusters(),
-      retriever_.samples(),
-      retriever_.sampled_recall(),
-      latest_timestamp_.load(std::memory_order_relaxed)};
+  std::array<std::uint64_t, kBadEventNames.size()> bad_events;
+  for (std::size_t r = 0; r < bad_events.size(); ++r) bad_events[r] = bad_events_[r].load(std::memory_order_relaxed);
+  return {num_users(),
+          num_items(),
+          events_.load(std::memory_order_relaxed),
+          queries_.load(std::memory_order_relaxed),
+          ignored_ids_.load(std::memory_order_relaxed),
+          over_budget_.load(std::memory_order_relaxed),
+          bad_events,
+          model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()) +
+              precisions_.memory_bytes() + budget_.memory_bytes() + user_capacity_.memory_bytes(),
+          model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
+              ranker_.trends.memory_bytes() + ranker_.features.memory_bytes() + filters_.memory_bytes() +
+              item_capacity_.memory_bytes(),
+          retriever_.memory_bytes(),
+          model_.cooccurrence.memory_bytes(),
+          retriever_.num_clusters(),
+          retriever_.samples(),
+          retriever_.sampled_recall(),
+          latest_timestamp_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace recengine

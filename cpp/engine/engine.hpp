@@ -12,6 +12,7 @@
 // forked child only queries work: changes throw std::runtime_error.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -24,7 +25,10 @@
 #include <string>
 #include <vector>
 
+#include "durability/gate.hpp"
+#include "engine/capacity.hpp"
 #include "engine/decision.hpp"
+#include "engine/event_check.hpp"
 #include "engine/event_sources.hpp"
 #include "engine/fit_tables.hpp"
 #include "engine/ids.hpp"
@@ -38,6 +42,7 @@
 #include "learner/learner.hpp"
 #include "learner/model.hpp"
 #include "learner/settings.hpp"
+#include "learner/user_budget.hpp"
 #include "ranker/ranker.hpp"
 #include "retrieval/filter_sets.hpp"
 #include "retrieval/retriever.hpp"
@@ -50,15 +55,6 @@ class SnapshotReader;
 class SnapshotWriter;
 
 inline constexpr double kLatest = std::numeric_limits<double>::quiet_NaN();  // "the latest timestamp seen"
-
-// A batch of events, borrowed. Null columns: values 1, weights 1, timestamps the latest one seen.
-struct EventColumns {
-  IdSpan users;
-  IdSpan items;
-  const float* values = nullptr;
-  const float* weights = nullptr;
-  const double* timestamps = nullptr;
-};
 
 // What a query asks for, beside whom it is for.
 struct QueryOptions {
@@ -111,15 +107,14 @@ struct FactorTable {
   std::vector<float> biases;
 };
 
-// Throws std::invalid_argument for a timestamp that is not a number of seconds within 1e15.
-void check_timestamp(double timestamp);
-
 // Throws std::invalid_argument naming the first value that is not finite, or beyond 1e15.
 void check_finite(std::span<const float> values, std::string_view what);
 
 struct Statistics {
   std::size_t users, items;
   std::uint64_t events, queries, ignored_ids;
+  std::uint64_t over_budget;                                    // events that were only remembered, like the next
+  std::array<std::uint64_t, kBadEventNames.size()> bad_events;  // left out, by reason, since the engine is there
   std::size_t user_bytes, item_bytes, index_bytes, neighbor_bytes;
   std::size_t clusters;
   std::uint64_t recall_samples;
@@ -139,8 +134,9 @@ class Engine {
   void learn_one(const Id& user, const Id& item, float value, float weight, double timestamp,
                  const SourceSpan& source = {});
   // Events of one user stay in order and on one thread. Returns how many were applied or skipped: all, unless
-  // interrupted.
-  std::size_t learn_many(const EventColumns& events, std::size_t threads, const SourceSpan& source = {});
+  // interrupted. Bad events are refused, all events with them, or left out and counted.
+  std::size_t learn_many(const EventColumns& events, std::size_t threads, const SourceSpan& source = {},
+                         OnBad on_bad = OnBad::kRaise);
   std::map<std::string, std::int64_t, std::less<>> sources() const { return sources_.all(); }
 
   // --- queries (engine_query.cpp, engine_rank.cpp)
@@ -195,6 +191,8 @@ class Engine {
   IdArray item_ids();
   bool has_user(const Id& id);
   bool has_item(const Id& id);
+  IdKind user_kind() const { return model_.users.ids.kind(); }  // none until the first
+  IdKind item_kind() const { return model_.items.ids.kind(); }
   std::size_t num_users() const { return model_.users.size(); }
   std::size_t num_items() const { return model_.items.size(); }
 
@@ -277,11 +275,23 @@ class Engine {
  private:
   struct Batch;
 
-  void check_events(const EventColumns& events, std::size_t first, std::size_t count) const;
-  std::size_t learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source);
-  // `latest`: the time of events without one. `is_checked`: check_events has been called.
+  // `claims`: room for the new ids has been claimed. Null: if there is a limit, it is claimed here.
+  std::size_t learn_all(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                        Claims* claims = nullptr);
+  // The next three add to `applied` as they go.
+  void learn_bounded(const EventColumns& events, std::size_t threads, const SourceSpan& source, std::size_t& applied);
+  void learn_evicting(const EventColumns& events, std::size_t threads, const SourceSpan& source, std::size_t& applied);
+  std::size_t learn_good(const EventColumns& events, std::size_t threads, const SourceSpan& source);
+  std::size_t find_no_room(const EventColumns& events, Claims& claims, std::vector<BadEvent>& reasons);
+  void skip_all(const SourceSpan& source);
+  void learn_some(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                  Claims* claims, std::size_t& applied);
+  void learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                    Claims* claims, std::size_t& applied);
+  void check_all(const EventColumns& events) const;
+  // `latest`: the time of events without one. `is_checked`: they are known to be good.
   std::size_t learn_batch(const EventColumns& events, std::size_t threads, double latest, const SourceSpan& source,
-                          bool is_checked, std::uint64_t* record);
+                          bool is_checked, Claims* claims, std::uint64_t* record);
   void prepare(Batch& batch, std::size_t piece, bool is_checked) const;
   void learn_units(Batch& batch);
   void count_learned(std::span<const Event> events);
@@ -373,10 +383,41 @@ class Engine {
   static void put_joined(PayloadWriter& to, const Joined& joined);
   // An event that has been checked, with the feedback that it is, if it is. Its record. REQUIRES: a writer's pin.
   std::uint64_t learn_pinned(const Id& user, const Id& item, float value, float weight, double timestamp,
-                             const SourceSpan& source, const Joined* joined);
+                             const SourceSpan& source, const Joined* joined, Claims* claims);
   void recommend_tile(std::span<const Row> users, const QueryOptions& options, const Resolved& resolved,
                       std::vector<std::vector<Scored<float>>>& results, std::size_t first,
                       std::atomic<bool>& certified);
+
+  // --- limits (engine_capacity.cpp)
+  bool is_bounded() const { return user_capacity_.on() || item_capacity_.on(); }
+  void enforce_limits(bool on) {
+    user_capacity_.enforce(on);
+    item_capacity_.enforce(on);
+  }
+  void touch(Row user, Row item, std::uint64_t use) {
+    user_capacity_.touch(user, use);
+    item_capacity_.touch(item, use);
+  }
+  static Row find_or_add(EmbeddingTable& table, const Id& id, Claims* claims, void (Claims::*added)());
+  Row user_row(const Id& id, Claims* claims);
+  Row item_row(const Id& id, Claims* claims);
+  // Claims room for those of the two that are new; makes it, if need be, without the writer's pin.
+  void claim_rows(const Id& user, const Id& item, Claims& claims, std::optional<EpochDomain::Pin>& pin);
+  // For ids of one table that are set; the known ones are used now. The same.
+  void claim_block(bool is_users, const IdSpan& ids, std::uint64_t use, Claims& claims,
+                   std::optional<EpochDomain::Pin>& pin);
+  void claim_pairs(const EventColumns& pairs, Claims& claims);
+  // Until there is room for so many: those that were not used since `before` go, least recent first. Throws
+  // std::invalid_argument where none may. REQUIRES: no pin, no passage of evictions_.
+  void make_room(std::size_t users, std::size_t items,
+                 std::uint64_t before = std::numeric_limits<std::uint64_t>::max());
+  std::uint64_t take_uses(std::size_t count) { return uses_.fetch_add(count, std::memory_order_relaxed); }
+  // Whether what the user does may be noticed by others.
+  bool is_within_budget(Row user) { return !budget_.on() || budget_.take(user, latest_timestamp()); }
+  void remember_only(const Event& event);
+  // REQUIRES: a Quiet, a reader's pin, known ids. The record.
+  std::uint64_t erase_users(const IdSpan& ids);
+  std::uint64_t erase_items(const IdSpan& ids);
 
   void put_rows(const FitTables& tables);
   FactorTable factors_of(const EmbeddingTable& table);
@@ -445,6 +486,10 @@ class Engine {
   EpochDomain domain_;                       // outlives what retires into it
   Model model_;
   Learner learner_;
+  const EventCheck check_;
+  UserBudget budget_;
+  Capacity user_capacity_, item_capacity_;
+  Gate evictions_;  // learners of a batch are inside; shut by who evicts, so that what was found known stays so
   FilterSets filters_{domain_};
   Retriever retriever_;
   Ranker ranker_;
@@ -456,6 +501,9 @@ class Engine {
   std::atomic<std::uint64_t> queries_{0};
   std::atomic<std::uint64_t> decisions_{0};  // that the engine drew a seed for
   std::atomic<std::uint64_t> ignored_ids_{0};
+  std::array<std::atomic<std::uint64_t>, kBadEventNames.size()> bad_events_{};
+  std::atomic<std::uint64_t> over_budget_{0};
+  std::atomic<std::uint64_t> uses_{1};    // the next stamp of a row that is learned from or set
   std::atomic<double> latest_timestamp_;  // NaN: none yet
   // Counts removals: rows looked up before it changed are looked up again.
   std::atomic<std::uint64_t> removals_{0};

@@ -25,8 +25,8 @@ void add_position(SnapshotWriter& file, std::uint64_t number, std::uint64_t iden
 
 // What a killed process left of a snapshot that it was writing. Only before there is an engine that may be writing one.
 void remove_temporaries(const std::filesystem::path& folder) {
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with(".recengine-")) std::filesystem::remove(entry.path());
+  for (const std::string& name : names_in(folder)) {
+    if (name.starts_with(".recengine-")) std::filesystem::remove(folder / name);
   }
 }
 
@@ -125,6 +125,8 @@ std::unique_ptr<Engine> Engine::open(const std::string& name, const Settings& se
     }
     snapshot_bytes = std::filesystem::file_size(path);
   }
+  // What the log holds was let in when it came, and what went then is in the log too.
+  engine->enforce_limits(false);
   Replay pending;
   const Recovered at = recover_log(folder, identity, number, options.salvage,
                                    [&](const std::filesystem::path& path, const LogReader::Record& record) {
@@ -137,6 +139,7 @@ std::unique_ptr<Engine> Engine::open(const std::string& name, const Settings& se
                                      }
                                    });
   engine->learn_pending(pending);
+  engine->enforce_limits(true);
   remove_superseded(folder, number);
   engine->recovered_records_ = at.records;
   engine->cut_bytes_ = at.cut;

@@ -54,6 +54,12 @@ Engine::SavedIds Engine::write_state(SnapshotWriter& file) {
   save_ranker(file, settings_, ranker_, items);
   save_filters(file, filters_, items);
   save_sources(file, sources_);
+  if (user_capacity_.evicts() || item_capacity_.evicts()) {
+    add<std::uint64_t>(file, "uses", {uses_.load(std::memory_order_relaxed)});
+    save_uses(file, "users.uses", user_capacity_, users);
+    save_uses(file, "items.uses", item_capacity_, items);
+  }
+  save_budgets(file, budget_, users);
   save_impressions(file, impressions_, decisions_.load(std::memory_order_relaxed));
   save_precisions(file, precisions_, users, items, settings_.dim);
   return ids;
@@ -101,6 +107,14 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   load_ranker(file, engine->ranker_, items, model.items);
   load_filters(file, engine->filters_, items, model.items);
   load_sources(file, engine->sources_);
+  if (engine->user_capacity_.evicts() || engine->item_capacity_.evicts()) {
+    const std::uint64_t next = read<std::uint64_t>(file, "uses", 1)[0];
+    require(next >= 1 && next < std::uint64_t{1} << 63, "the number of uses is out of range");
+    load_uses(file, "users.uses", engine->user_capacity_, users, next);
+    load_uses(file, "items.uses", engine->item_capacity_, items, next);
+    engine->uses_.store(next, std::memory_order_relaxed);
+  }
+  load_budgets(file, engine->budget_, users);
   load_impressions(file, engine->impressions_, engine->decisions_, model.users.ids, model.items.ids);
   load_precisions(file, engine->precisions_, users, items, engine->settings_.dim);
   engine->require_blank();
@@ -113,13 +127,15 @@ void Engine::require_blank() const {
   for (Row user = 0; user < model_.users.count(); ++user) {
     if (model_.users.is_live(user)) continue;
     bool is_blank = model_.user_state.seen(user).size() == 0 && model_.user_state.last_visit(user) == 0 &&
-                    precisions_.sums(user).empty();
+                    precisions_.sums(user).empty() && !(user_capacity_.evicts() && user_capacity_.stamp(user) != 0) &&
+                    !(budget_.on() && std::isfinite(budget_.full_at(user)));
     model_.user_state.for_each_entry(user, [&is_blank](std::uint64_t, float) { is_blank = false; });
     require(is_blank, "users holds something in free slot ", user);
   }
   for (Row item = 0; item < model_.items.count(); ++item) {
     if (model_.items.is_live(item)) continue;
-    bool is_blank = std::isinf(model_.popularity.level(item)) && precisions_.shown(item) == 0;
+    bool is_blank = std::isinf(model_.popularity.level(item)) && precisions_.shown(item) == 0 &&
+                    !(item_capacity_.evicts() && item_capacity_.stamp(item) != 0);
     if (model_.cooccurrence.on()) {
       const Cooccurrence::Stored list = model_.cooccurrence.stored(item);
       is_blank = is_blank && list.entries.empty() && list.window == 0 && std::isinf(list.level);

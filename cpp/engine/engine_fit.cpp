@@ -50,9 +50,9 @@ void Engine::insert_pairs(const IdSpan& users, const IdSpan& items) {
   check_ids(model_.users.ids, users, "user");
   check_ids(model_.items.ids, items, "item");
   const auto pin = domain_.pin_writer();
+  const std::uint64_t use = take_uses(1);
   for (std::size_t e = 0; e < users.size; ++e) {
-    with_key(id_at(users, e), [this](auto key) { return model_.users.find_or_insert(key); });
-    with_key(id_at(items, e), [this](auto key) { return model_.items.find_or_insert(key); });
+    touch(user_row(id_at(users, e), nullptr), item_row(id_at(items, e), nullptr), use);
   }
 }
 
@@ -76,9 +76,8 @@ FitTables Engine::take_out(const EventColumns& pairs) {
   IdArray user_ids, item_ids;
   AlignedFloats user_rows, item_rows;
   std::uint64_t removals = 0;
-  const auto insert = [](EmbeddingTable& table, const Id& id) {
-    return with_key(id, [&table](auto key) { return table.find_or_insert(key); });
-  };
+  Claims claims(user_capacity_, item_capacity_);
+  if (is_bounded()) claim_pairs(pairs, claims);
   do {  // until nothing was removed meanwhile: what was looked up is still whose it was
     removals = removals_.load(std::memory_order_acquire);
     for (std::size_t first = 0; first < size; first += kPiece) {
@@ -91,10 +90,12 @@ FitTables Engine::take_out(const EventColumns& pairs) {
         to.put_ids(pairs.users, first, count);
         to.put_ids(pairs.items, first, count);
       };
+      const std::uint64_t use = take_uses(1);
       logged(RecordKind::kInsert, 0, encode, [&] {
         for (std::size_t e = first; e < first + count; ++e) {
-          users[e] = insert(model_.users, id_at(pairs.users, e));
-          items[e] = insert(model_.items, id_at(pairs.items, e));
+          users[e] = user_row(id_at(pairs.users, e), &claims);
+          items[e] = item_row(id_at(pairs.items, e), &claims);
+          touch(users[e], items[e], use);
         }
       });
     }

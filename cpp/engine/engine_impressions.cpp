@@ -1,6 +1,7 @@
 // What was shown and what came of it: changes like others, logged where there is a log.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <vector>
 
@@ -55,7 +56,7 @@ std::shared_ptr<const Decision> Engine::without_removed(std::shared_ptr<const De
 
 std::uint64_t Engine::impression(std::shared_ptr<const Decision> decision, double timestamp) {
   const bool is_timed = !std::isnan(timestamp);
-  if (is_timed) check_timestamp(timestamp);
+  if (is_timed) check_.require_timestamp(timestamp);
   check_writable();
   std::uint64_t record = 0, number = 0;
   {
@@ -96,7 +97,7 @@ double Engine::feedback(std::uint64_t number, const Id& item, float reward, doub
     throw std::invalid_argument(message("reward must be a number within 1e6, not ", reward));
   }
   const bool is_timed = !std::isnan(timestamp);
-  if (is_timed) check_timestamp(timestamp);
+  if (is_timed) check_.require_timestamp(timestamp);
   check_writable();
   const bool ranks = settings_.objective == Objective::kSoftmax || settings_.objective == Objective::kBpr;
   float value = reward, size = 1;
@@ -107,16 +108,23 @@ double Engine::feedback(std::uint64_t number, const Id& item, float reward, doub
   double weight = 1;
   std::uint64_t record = 0;
   {
-    const auto pin = domain_.pin_writer();
+    std::optional pin(domain_.pin_writer());
+    std::optional<Claims> claims;
     const double now = is_timed ? timestamp : latest_timestamp();
-    const Impressions::Place place = impressions_.find(number, item, now);
+    Impressions::Place place = impressions_.find(number, item, now);
+    if (is_bounded() && place.decision->user.size() > 0) {
+      claim_rows(id_at(place.decision->user.span(), 0), item, claims.emplace(user_capacity_, item_capacity_), pin);
+      place = impressions_.find(number, item, now);  // the pin may have been let go
+    }
     const Decision& decision = *place.decision;
     weight = feedback_weight(impressions_.settings(), decision, place.slot);
     const bool teaches = learn && !(ranks && reward == 0) && decision.user.size() > 0;
     const Joined joined{number, place.slot, reward};
     if (teaches && find(model_.items.ids, item) != kNoRow) {
-      record = learn_pinned(id_at(decision.user.span(), 0), item, value, static_cast<float>(weight * double{size}),
-                            timestamp, {}, &joined);
+      const Id user = id_at(decision.user.span(), 0);
+      const auto counted = static_cast<float>(std::min(weight * double{size}, settings_.limits.max_weight));
+      check_.require(user, item, value, counted);
+      record = learn_pinned(user, item, value, counted, timestamp, {}, &joined, claims ? &*claims : nullptr);
     } else {
       const auto encode = [&](PayloadWriter& to) {
         put_joined(to, joined);

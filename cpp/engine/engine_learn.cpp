@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <system_error>
@@ -31,14 +32,8 @@ constexpr auto kChunkTime = std::chrono::milliseconds(20);
 constexpr std::size_t kSmallestChunk = 1024, kLargestChunk = std::size_t{1} << 16;  // events
 constexpr std::uint64_t kTimedEvents = 16;                                          // one learn_one in so many is timed
 
-void check_weight(float weight) {
-  if (!(weight >= 0 && std::isfinite(weight))) {
-    throw std::invalid_argument(message("weight must be finite and at least 0, not ", weight));
-  }
-}
-
 // Memory for an id that is new, and its kind: before the event is logged, so that nothing can go wrong afterwards.
-void make_room(EmbeddingTable& table, const Id& id) {
+void reserve_for(EmbeddingTable& table, const Id& id) {
   if (find(table.ids, id) != kNoRow) return;
   table.reserve(1);
   table.ids.claim_kind(id.kind);
@@ -70,21 +65,6 @@ class OneId {
   const std::array<std::uint64_t, 2> offsets_;
 };
 
-EventColumns part_of(const EventColumns& events, std::size_t first, std::size_t count) {
-  const auto ids = [&](IdSpan span) {
-    span.size = count;
-    if (span.kind == IdKind::kString) {
-      span.offsets += first;
-    } else {
-      span.ints += first;
-    }
-    return span;
-  };
-  const auto numbers = [first](auto* column) { return column == nullptr ? nullptr : column + first; };
-  return {ids(events.users), ids(events.items), numbers(events.values), numbers(events.weights),
-          numbers(events.timestamps)};
-}
-
 std::uint32_t learn_flags(const EventColumns& events, const SourceSpan& source) {
   return (events.values != nullptr ? kHasValues : 0u) | (events.weights != nullptr ? kHasWeights : 0u) |
          (events.timestamps != nullptr ? kHasTimestamps : 0u) | (source.offsets.empty() ? 0u : kHasSource);
@@ -104,27 +84,14 @@ void put_events(PayloadWriter& to, const EventColumns& events, double latest, co
   if (events.timestamps != nullptr) to.put_array(events.timestamps, size);
 }
 
-Row find_or_insert(EmbeddingTable& table, const Id& id) {
-  return with_key(id, [&table](auto key) { return table.find_or_insert(key); });
-}
-
 }  // namespace
-
-void check_timestamp(double timestamp) {
-  if (!(std::abs(timestamp) <= kMaxTimestamp)) {
-    throw std::invalid_argument(message("timestamp must be a number of seconds within 1e15, not ", timestamp));
-  }
-}
 
 void Engine::learn_one(const Id& user, const Id& item, float value, float weight, double timestamp,
                        const SourceSpan& source) {
-  learner_.check_value(value);
-  check_weight(weight);
-  if (!std::isnan(timestamp)) check_timestamp(timestamp);
   check_kind(model_.users.ids, user.kind, "user");
   check_kind(model_.items.ids, item.kind, "item");
-  if (user.kind == IdKind::kString) validate_id(user.text);
-  if (item.kind == IdKind::kString) validate_id(item.text);
+  check_.require(user, item, value, weight);
+  if (!std::isnan(timestamp)) check_.require_timestamp(timestamp);
   check_source(source, 1);
   check_writable();
   if (sources_.count_old(source) > 0) return;
@@ -134,19 +101,22 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
   const auto start = timed ? LatencyHistogram::Clock::now() : LatencyHistogram::Clock::time_point{};
   std::uint64_t record = 0;
   {
-    const auto pin = domain_.pin_writer();
-    record = learn_pinned(user, item, value, weight, timestamp, source, nullptr);
+    std::optional pin(domain_.pin_writer());
+    std::optional<Claims> claims;
+    if (is_bounded()) claim_rows(user, item, claims.emplace(user_capacity_, item_capacity_), pin);
+    record = learn_pinned(user, item, value, weight, timestamp, source, nullptr, claims ? &*claims : nullptr);
   }
   acknowledge(record);
   if (timed) learn_latency_.record(LatencyHistogram::Clock::now() - start);
 }
 
 std::uint64_t Engine::learn_pinned(const Id& user, const Id& item, float value, float weight, double timestamp,
-                                   const SourceSpan& source, const Joined* joined) {
+                                   const SourceSpan& source, const Joined* joined, Claims* claims) {
   double when = std::isnan(timestamp) ? latest_timestamp() : timestamp;
-  std::uint64_t sequence = 0;
+  std::uint64_t sequence = 0, use = 0;
   const auto take_number = [&] {
     sequence = sequence_.fetch_add(1, std::memory_order_relaxed);
+    if (is_bounded()) use = take_uses(1);
     if (!source.offsets.empty()) sources_.take(source.name, source.offsets[0]);
     if (joined != nullptr) join(*joined);
   };
@@ -156,10 +126,14 @@ std::uint64_t Engine::learn_pinned(const Id& user, const Id& item, float value, 
     } else if (!journal_) {
       when = latest_timestamp();
     }
-    const Row user_row = find_or_insert(model_.users, user);
-    const Row item_row = find_or_insert(model_.items, item);
-    const Event event{user_row, item_row, value, weight, when, sequence};
-    if (learner_.is_dislike(event)) {
+    const Row who = user_row(user, claims), what = item_row(item, claims);
+    const Event event{who, what, value, weight, when, sequence};
+    const bool counts = is_within_budget(who);
+    user_capacity_.touch(who, use);
+    if (counts) item_capacity_.touch(what, use);
+    if (!counts) {
+      remember_only(event);
+    } else if (learner_.is_dislike(event)) {
       learner_.dislike(event);
     } else {
       if (ranker_.on() && ranker_.is_due(event)) ranker_.learn(event);
@@ -173,8 +147,8 @@ std::uint64_t Engine::learn_pinned(const Id& user, const Id& item, float value, 
     learn();
     return 0;
   }
-  make_room(model_.users, user);
-  make_room(model_.items, item);
+  reserve_for(model_.users, user);
+  reserve_for(model_.items, item);
   const OneId user_id(user), item_id(item);
   const EventColumns event{user_id.span(), item_id.span(), value == 1 ? nullptr : &value,
                            weight == 1 ? nullptr : &weight, std::isnan(timestamp) ? nullptr : &timestamp};
@@ -202,9 +176,10 @@ void Engine::count_learned(std::span<const Event> events) {
 // share in the piece before is done. There are more shares than threads, so that this hardly ever takes time, and no
 // thread has to wait long at the end for another that was held up.
 struct Engine::Batch {
-  Batch(const EventColumns& columns, double latest, std::size_t threads)
+  Batch(const EventColumns& columns, double latest, std::size_t threads, Claims* claimed)
       : events(columns),
         timestamp(latest),
+        claims(claimed),
         shares(threads == 1 ? 1
                             : std::min({kSharesPerThread * threads, std::max(threads, size() / kBlock), kMaxShares})),
         pieces((columns.users.size + kPiece - 1) / kPiece),
@@ -216,8 +191,9 @@ struct Engine::Batch {
 
   const EventColumns& events;
   const double timestamp;  // of events without one
+  Claims* const claims;    // of new ids; null: there is no limit
   const std::size_t shares, pieces;
-  std::uint64_t first_sequence = 0;
+  std::uint64_t first_sequence = 0, first_use = 0;
   std::uint64_t removals = 0;  // when the rows were looked up
   // Written first by the threads that look up, each its part: not by the constructor, not twice.
   std::unique_ptr<Row[]> users, items;
@@ -257,21 +233,11 @@ void Engine::Batch::sort(std::size_t piece) {
   for (std::size_t i = 0; i < count; ++i) order[first + starts[share[i]]++] = static_cast<std::uint16_t>(i);
 }
 
-void Engine::check_events(const EventColumns& events, std::size_t first, std::size_t count) const {
-  for (std::size_t e = first; e < first + count; ++e) {
-    if (events.values != nullptr) learner_.check_value(events.values[e]);
-    if (events.weights != nullptr) check_weight(events.weights[e]);
-    if (events.timestamps != nullptr) check_timestamp(events.timestamps[e]);
-    if (events.users.kind == IdKind::kString) validate_id(events.users.string_at(e));
-    if (events.items.kind == IdKind::kString) validate_id(events.items.string_at(e));
-  }
-}
-
 // Checks and looks up the events of a piece. Reads only: nothing has changed when it throws.
 void Engine::prepare(Batch& batch, std::size_t piece, bool is_checked) const {
   const EventColumns& events = batch.events;
   const std::size_t first = piece * kPiece, count = batch.piece_size(piece);
-  if (!is_checked) check_events(events, first, count);
+  if (!is_checked) check_.require(events, first, count);
   batch.sort(piece);
   const auto look_up = [&](const IdMap& ids, const IdSpan& names, Row* rows) {
     ids.find_many(names, first, count, rows + first);
@@ -283,7 +249,8 @@ void Engine::prepare(Batch& batch, std::size_t piece, bool is_checked) const {
   look_up(model_.items.ids, events.items, batch.items.get());
 }
 
-std::size_t Engine::learn_many(const EventColumns& all, std::size_t threads, const SourceSpan& whole_source) {
+std::size_t Engine::learn_many(const EventColumns& all, std::size_t threads, const SourceSpan& whole_source,
+                               OnBad on_bad) {
   if (all.users.size != all.items.size) {
     throw std::invalid_argument(
         message("users and items must be of equal length, not ", all.users.size, " and ", all.items.size));
@@ -297,54 +264,78 @@ std::size_t Engine::learn_many(const EventColumns& all, std::size_t threads, con
   if (old == all.users.size) return old;
   const EventColumns events = part_of(all, old, all.users.size - old);
   const SourceSpan source{whole_source.name, whole_source.offsets.subspan(old)};
-  if (journal_) return old + learn_logged(events, threads, source);
-  return old + learn_batch(events, threads, latest_timestamp(), source, false, nullptr);
+  return old +
+         (on_bad == OnBad::kSkip ? learn_good(events, threads, source) : learn_all(events, threads, source, false));
 }
 
-// Chunk by chunk: each is one record, logged and then applied as a whole.
-std::size_t Engine::learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source) {
-  using Clock = std::chrono::steady_clock;
-  const std::size_t size = events.users.size;
-  for (std::size_t first = 0; first < size; first += kPiece) {
-    check_interrupt();
-    check_events(events, first, std::min(kPiece, size - first));
-  }
-  const double latest = latest_timestamp();
-  std::size_t applied = 0, chunk = kPiece;
-  std::uint64_t record = 0;
+std::size_t Engine::learn_all(const EventColumns& events, std::size_t threads, const SourceSpan& source,
+                              bool is_checked, Claims* claims) {
+  std::size_t applied = 0;
   try {
-    while (applied < size && !interrupt_requested()) {
-      const auto start = Clock::now();
-      const std::size_t count = std::min(chunk, size - applied);
-      const SourceSpan offsets{source.name,
-                               source.offsets.empty() ? source.offsets : source.offsets.subspan(applied, count)};
-      domain_.refuse_within_pause();
-      {
-        const auto passage = journal_->gate.pass();
-        const Uninterrupted whole;
-        learn_batch(part_of(events, applied, count), threads, latest, offsets, true, &record);
-      }
-      applied += count;
-      // As large as can be applied between two looks at the interrupt.
-      const auto taken = Clock::now() - start;
-      if (taken < kChunkTime / 2) chunk = std::min(chunk * 2, kLargestChunk);
-      if (taken > kChunkTime) chunk = std::max(chunk / 2, kSmallestChunk);
+    if (is_bounded() && claims == nullptr) {
+      if (!is_checked) check_all(events);
+      learn_bounded(events, threads, source, applied);
+    } else {
+      learn_some(events, threads, source, is_checked, claims, applied);
     }
-    acknowledge(record);
   } catch (const std::system_error& failure) {
     if (applied == 0) throw;
-    throw std::system_error(failure.code(),
-                            message(applied, " of ", size, " events were learned; then: ", failure.what()));
+    throw std::system_error(
+        failure.code(), message(applied, " of ", events.users.size, " events were learned; then: ", failure.what()));
   }
   return applied;
 }
 
+void Engine::learn_some(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                        Claims* claims, std::size_t& applied) {
+  if (journal_) return learn_logged(events, threads, source, is_checked, claims, applied);
+  applied += learn_batch(events, threads, latest_timestamp(), source, is_checked, claims, nullptr);
+}
+
+void Engine::check_all(const EventColumns& events) const {
+  const std::size_t size = events.users.size;
+  for (std::size_t first = 0; first < size; first += kPiece) {
+    check_interrupt();
+    check_.require(events, first, std::min(kPiece, size - first));
+  }
+}
+
+// Chunk by chunk: each is one record, logged and then applied as a whole.
+void Engine::learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                          Claims* claims, std::size_t& applied) {
+  using Clock = std::chrono::steady_clock;
+  const std::size_t size = events.users.size;
+  if (!is_checked) check_all(events);
+  const double latest = latest_timestamp();
+  std::size_t done = 0, chunk = kPiece;
+  std::uint64_t record = 0;
+  while (done < size && !interrupt_requested()) {
+    const auto start = Clock::now();
+    const std::size_t count = std::min(chunk, size - done);
+    const SourceSpan offsets{source.name,
+                             source.offsets.empty() ? source.offsets : source.offsets.subspan(done, count)};
+    domain_.refuse_within_pause();
+    {
+      const auto passage = journal_->gate.pass();
+      const Uninterrupted whole;
+      learn_batch(part_of(events, done, count), threads, latest, offsets, true, claims, &record);
+    }
+    done += count;
+    applied += count;
+    // As large as can be applied between two looks at the interrupt.
+    const auto taken = Clock::now() - start;
+    if (taken < kChunkTime / 2) chunk = std::min(chunk * 2, kLargestChunk);
+    if (taken > kChunkTime) chunk = std::max(chunk / 2, kSmallestChunk);
+  }
+  acknowledge(record);
+}
+
 std::size_t Engine::learn_batch(const EventColumns& events, std::size_t threads, double latest,
-                                const SourceSpan& source, bool is_checked, std::uint64_t* record) {
+                                const SourceSpan& source, bool is_checked, Claims* claims, std::uint64_t* record) {
   const std::size_t size = events.users.size;
   threads = std::clamp<std::size_t>(std::min(threads, (size + kBlock - 1) / kBlock), 1, 255);
 
-  Batch batch(events, latest, threads);
+  Batch batch(events, latest, threads, claims);
   // Pinned piece by piece, and never while an interrupt is asked: a signal handler may use the engine. A removal in
   // between shows in the count.
   batch.removals = removals_.load(std::memory_order_acquire);
@@ -367,7 +358,10 @@ std::size_t Engine::learn_batch(const EventColumns& events, std::size_t threads,
     model_.users.ids.claim_kind(events.users.kind);
     model_.items.ids.claim_kind(events.items.kind);
   }
-  const auto take_numbers = [&] { batch.first_sequence = sequence_.fetch_add(size, std::memory_order_relaxed); };
+  const auto take_numbers = [&] {
+    batch.first_sequence = sequence_.fetch_add(size, std::memory_order_relaxed);
+    if (is_bounded()) batch.first_use = take_uses(size);
+  };
   const auto learn = [&] { run_parallel(threads, batch.stop, [&](std::size_t) { learn_units(batch); }); };
   if (journal_) {
     *record = journal_->append(
@@ -425,12 +419,20 @@ void Engine::learn_block(Batch& batch, std::size_t piece, std::span<const std::u
     Row user = batch.users[e], item = batch.items[e];
     if (user == kNoRow || item == kNoRow) [[unlikely]] {
       learn_waiting();  // they shall not draw the newcomer
-      if (user == kNoRow) user = find_or_insert(model_.users, id_at(events.users, e));
-      if (item == kNoRow) item = find_or_insert(model_.items, id_at(events.items, e));
+      if (user == kNoRow) user = user_row(id_at(events.users, e), batch.claims);
+      if (item == kNoRow) item = item_row(id_at(events.items, e), batch.claims);
     }
     run.push_back({user, item, events.values == nullptr ? 1.0f : events.values[e],
                    events.weights == nullptr ? 1.0f : events.weights[e], timestamp, batch.first_sequence + e});
-    if (learner_.is_dislike(run.back())) [[unlikely]] {
+    const bool counts = is_within_budget(user);
+    user_capacity_.touch(user, batch.first_use + e);
+    if (counts) item_capacity_.touch(item, batch.first_use + e);
+    if (!counts) [[unlikely]] {
+      const Event event = run.back();
+      run.pop_back();
+      learn_waiting();
+      remember_only(event);
+    } else if (learner_.is_dislike(run.back())) [[unlikely]] {
       const Event event = run.back();
       run.pop_back();
       learn_waiting();

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 
 #include "engine/engine.hpp"
@@ -64,20 +65,31 @@ void Engine::set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const flo
   check_finite(vectors, "vectors");
   if (biases != nullptr) check_finite({biases, ids.size}, "biases");
   check_writable();
+  Capacity& capacity = is_users ? user_capacity_ : item_capacity_;
+  Claims claims(user_capacity_, item_capacity_);
   {
     const auto pin = domain_.pin_writer();
     std::vector<Row> rows(ids.size);
     table.ids.find_many(ids, 0, ids.size, rows.data());
-    table.reserve(count_new(ids, rows.data()));
+    std::size_t fresh = count_new(ids, rows.data());
+    if (capacity.evicts()) {
+      fresh = std::min(fresh, capacity.most());
+    } else if (!claims.try_claim(is_users ? fresh : 0, is_users ? 0 : fresh)) {
+      capacity.refuse(fresh);
+    }
+    table.reserve(fresh);
     if (ids.size > 0) table.ids.claim_kind(ids.kind);  // whoever came first with the other kind has it
   }
   AlignedFloats padded(table.stride(), 0.0f);
   std::array<Row, kBlock> written;
   std::uint64_t record = 0;
-  for (std::size_t first = 0; first < ids.size; first += kBlock) {
+  const std::size_t block = capacity.evicts() ? std::min(kBlock, capacity.most()) : kBlock;
+  for (std::size_t first = 0; first < ids.size; first += block) {
     check_interrupt();
-    const auto pin = domain_.pin_writer();
-    const std::size_t size = std::min(kBlock, ids.size - first);
+    const std::size_t size = std::min(block, ids.size - first);
+    const std::uint64_t use = take_uses(size);
+    std::optional pin(domain_.pin_writer());
+    if (capacity.evicts()) claim_block(is_users, part_of(ids, first, size), use, claims, pin);
     const auto encode = [&](PayloadWriter& to) {
       to.put_ids(ids, first, size);
       to.put_array(vectors.data() + first * dim, size * dim);
@@ -85,7 +97,8 @@ void Engine::set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const flo
     };
     record = logged(kind, biases != nullptr ? kHasBiases : 0u, encode, [&] {
       for (std::size_t k = first; k < first + size; ++k) {
-        const Row row = with_key(id_at(ids, k), [&table](auto key) { return table.find_or_insert(key); });
+        const Row row = is_users ? user_row(id_at(ids, k), &claims) : item_row(id_at(ids, k), &claims);
+        capacity.touch(row, use + (k - first));
         std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>(k * dim), dim, padded.begin());
         table.rows.store(row, padded.data());
         if (biases != nullptr) store_relaxed(&table.bias[row], biases[k]);
@@ -141,21 +154,27 @@ void Engine::remove_users(const IdSpan& ids) {
   {
     const Quiet still = quiet();
     const auto pin = domain_.pin_reader();
-    find_all(model_.users.ids, ids, "user");
-    const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
-    record = logged(RecordKind::kRemoveUsers, 0, encode, [&] {
-      removals_.fetch_add(1, std::memory_order_relaxed);
-      for (std::size_t k = 0; k < ids.size; ++k) {
-        const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.users.erase(key); });
-        // Nothing refers to users: the slot is free once queries have left.
-        if (row == kNoRow) continue;
-        precisions_.forget(row);
-        model_.users.recycle(row);
-      }
-      impressions_.forget(ids);
-    });
+    record = erase_users(ids);
   }
   acknowledge(record);
+}
+
+std::uint64_t Engine::erase_users(const IdSpan& ids) {
+  find_all(model_.users.ids, ids, "user");
+  const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
+  return logged(RecordKind::kRemoveUsers, 0, encode, [&] {
+    impressions_.forget(ids);
+    EmbeddingTable::Recycled memory(ids.size);
+    // Nothing can fail from here on.
+    removals_.fetch_add(1, std::memory_order_relaxed);
+    for (std::size_t k = 0; k < ids.size; ++k) {
+      const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.users.erase(key); });
+      // Nothing refers to users: the slot is free once queries have left.
+      if (row == kNoRow) continue;
+      precisions_.forget(row);
+      model_.users.recycle(row, memory);
+    }
+  });
 }
 
 void Engine::remove_items(const IdSpan& ids) {
@@ -164,24 +183,29 @@ void Engine::remove_items(const IdSpan& ids) {
   {
     const Quiet still = quiet();
     const auto pin = domain_.pin_reader();
-    const std::vector<Row> rows = find_all(model_.items.ids, ids, "item");
-    FilterSets::Change change = filters_.prepare_removal(rows);
-    const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
-    record = logged(RecordKind::kRemoveItems, 0, encode, [&] {
-      removals_.fetch_add(1, std::memory_order_relaxed);
-      for (std::size_t k = 0; k < ids.size; ++k) {
-        const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.items.erase(key); });
-        if (row != kNoRow) removed_items_.push_back(row);
-      }
-      impressions_.forget_items(ids);
-      if (model_.fold_in) model_.fold_in->invalidate();
-      // Only now: an item that has left its filters and is still live would match what shuts them out.
-      filters_.finish_removal(std::move(change), rows);
-      ranker_.popular.erase_if([this](Row item) { return !model_.items.is_live(item); });
-      if (removed_items_.size() >= std::max(kSweepCount, num_items() / kSweepShare)) sweep_removed();
-    });
+    record = erase_items(ids);
   }
   acknowledge(record);
+}
+
+std::uint64_t Engine::erase_items(const IdSpan& ids) {
+  const std::vector<Row> rows = find_all(model_.items.ids, ids, "item");
+  FilterSets::Change change = filters_.prepare_removal(rows);
+  const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
+  removed_items_.reserve(removed_items_.size() + ids.size);
+  return logged(RecordKind::kRemoveItems, 0, encode, [&] {
+    impressions_.forget_items(ids);
+    removals_.fetch_add(1, std::memory_order_relaxed);
+    for (std::size_t k = 0; k < ids.size; ++k) {
+      const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.items.erase(key); });
+      if (row != kNoRow) removed_items_.push_back(row);
+    }
+    if (model_.fold_in) model_.fold_in->invalidate();
+    // Only now: an item that has left its filters and is still live would match what shuts them out.
+    filters_.finish_removal(std::move(change), rows);
+    ranker_.popular.erase_if([this](Row item) { return !model_.items.is_live(item); });
+    if (removed_items_.size() >= std::max(kSweepCount, num_items() / kSweepShare)) sweep_removed();
+  });
 }
 
 // Makes user states and the window of recent items forget the removed slots, which then can have new owners.
@@ -193,7 +217,7 @@ void Engine::sweep_removed() {
   if (!removed_items_.empty()) model_.cooccurrence.erase_if(model_.items.count(), gone);
   retriever_.forget(removed_items_);
   impressions_.sweep();
-  for (const Row row : removed_items_) model_.items.recycle(row);
+  model_.items.recycle(removed_items_);
   removed_items_.clear();
 }
 

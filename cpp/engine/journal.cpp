@@ -1,5 +1,6 @@
 #include "engine/journal.hpp"
 
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -108,12 +109,16 @@ void Journal::run(const std::function<void()>& checkpoint) {
     try {
       if (checkpoint_due()) checkpoint();
     } catch (const std::exception& failure) {
-      error = failure.what();
+      try {
+        error = failure.what();
+      } catch (const std::bad_alloc&) {
+        error = "out of memory";  // short enough to need none
+      }
       // Tried again when the log has grown by a quarter: it serves meanwhile.
       due_at_.store(log_bytes() + checkpoint_bytes_ / 4, std::memory_order_relaxed);
     }
     lock.lock();
-    if (!error.empty()) checkpoint_error_ = error;
+    if (!error.empty()) checkpoint_error_.swap(error);
     requested_.store(false, std::memory_order_relaxed);
   }
 }

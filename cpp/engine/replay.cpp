@@ -69,7 +69,8 @@ void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& p
   payload.get_ids(users);
   payload.get_ids(items);
   const std::size_t size = users.span.size;
-  require(size > 0 && size == items.span.size, "users and items of unequal length");
+  require(size == items.span.size, "users and items of unequal length");
+  require(size > 0 || (flags & kHasSource) != 0, "no events");
   const auto column = [&]<class T>(std::uint32_t flag, T) -> std::span<const T> {
     return (flags & flag) != 0 ? payload.get_array<T>(size) : std::span<const T>();
   };
@@ -85,9 +86,13 @@ void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& p
   // Only now: what was pending may have been the first of its kind.
   check_kind(model_.users.ids, users.span.kind, "user");
   check_kind(model_.items.ids, items.span.kind, "item");
-  check_events(events, 0, size);
+  check_.require(events, 0, size, true);
+  if (size == 0) {  // all that the source delivered was bad
+    sources_.take(source, offset);
+    return;
+  }
   if (size > kSmallRecord) {
-    learn_batch(events, 1, latest, {}, true, nullptr);
+    learn_batch(events, 1, latest, {}, true, nullptr, nullptr);
   } else {
     pending.users.append(users.span);
     pending.items.append(items.span);
@@ -106,7 +111,7 @@ void Engine::learn_pending(Replay& pending) {
   if (pending.size() == 0) return;
   const EventColumns events{pending.users.span(), pending.items.span(), pending.values.data(), pending.weights.data(),
                             pending.has_timestamps ? pending.timestamps.data() : nullptr};
-  learn_batch(events, 1, pending.latest, {}, true, nullptr);
+  learn_batch(events, 1, pending.latest, {}, true, nullptr, nullptr);
   pending.clear();
 }
 

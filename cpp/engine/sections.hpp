@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/capacity.hpp"
 #include "engine/event_sources.hpp"
 #include "engine/ids.hpp"
 #include "engine/impressions.hpp"
@@ -15,6 +16,7 @@
 #include "learner/context_weights.hpp"
 #include "learner/cooccurrence.hpp"
 #include "learner/settings.hpp"
+#include "learner/user_budget.hpp"
 #include "learner/user_state.hpp"
 #include "ranker/ranker.hpp"
 #include "retrieval/filter_sets.hpp"
@@ -60,6 +62,16 @@ struct Counters {
   std::uint64_t pushed, sequence;
 };
 Counters load_counters(const SnapshotReader& file);
+
+// --- sections_limits.cpp
+void save_limits(SnapshotWriter& file, const LimitSettings& limits);
+LimitSettings load_limits(const SnapshotReader& file);
+void save_uses(SnapshotWriter& file, const std::string& name, const Capacity& capacity, const std::vector<Row>& rows);
+// REQUIRES: the table has been loaded. Stamps are below `next`.
+void load_uses(const SnapshotReader& file, const std::string& name, Capacity& capacity, const std::vector<Row>& rows,
+               std::uint64_t next);
+void save_budgets(SnapshotWriter& file, const UserBudget& budget, const std::vector<Row>& users);
+void load_budgets(const SnapshotReader& file, UserBudget& budget, const std::vector<Row>& users);
 
 // --- sections_tables.cpp
 // All slots: what the arrays of a file are in the order of. What free ones hold is as a new table has it.

@@ -15,6 +15,7 @@ void save_settings(SnapshotWriter& file, const Settings& settings, float learnin
               {learning_rate, settings.learning_rate_decay, settings.l2, settings.max_step, settings.init_scale,
                settings.recent_share, settings.history_decay, settings.popularity_half_life});
   add<double>(file, "settings.session", {settings.session_gap});
+  save_limits(file, settings.limits);
   if (settings.storage != Storage::kFp32) {  // else the file is as it was before there was a choice
     add<std::uint64_t>(file, "settings.storage", {static_cast<std::uint64_t>(settings.storage)});
   }
@@ -125,6 +126,7 @@ Settings load_settings(const SnapshotReader& file) {
   settings.ranker = load_ranker_kind(file);
   if (settings.ranks()) load_feature_names(file, settings);
   if (has_sessions(file)) settings.session_gap = read<double>(file, "settings.session", 1)[0];
+  settings.limits = load_limits(file);
   if (file.has("settings.als")) {
     const auto als = read<double>(file, "settings.als", 3);
     settings.user_model = UserModel::kAls;

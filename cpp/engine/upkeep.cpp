@@ -8,7 +8,6 @@
 
 #include <chrono>
 #include <exception>
-#include <system_error>
 
 namespace recengine {
 
@@ -43,7 +42,7 @@ void Upkeep::start() {
   try {
     thread_ = std::thread([this] { run(); });
     running_.store(true, std::memory_order_relaxed);
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {  // no thread, or no memory for one
     // Without it all stays right, and grows slower: maintain() by hand serves as well.
   }
 }

@@ -15,8 +15,7 @@ void Precisions::observe(Row user, const float* rows, std::size_t count) {
   if (user == kNoRow) return;
   Shard& shard = shards_[user % kShards];
   const std::lock_guard lock(shard.mutex);
-  std::vector<float>& sums = shard.sums[user];
-  sums.resize(stride_, 0.0f);
+  std::vector<float>& sums = shard.sums.try_emplace(user, stride_, 0.0f).first->second;
   for (std::size_t r = 0; r < count; ++r) {
     const float* const row = rows + r * stride_;
     for (std::size_t k = 0; k < stride_; ++k) {

@@ -103,13 +103,17 @@ Learner::Scratch& Learner::scratch() {
 Learner::Learner(Model& model, const Settings& settings)
     : model_(model), settings_(settings), sampler_(model), learning_rate_(settings.learning_rate) {}
 
+bool Learner::takes(float value) const {
+  if (!(std::abs(value) <= kMaxValue)) return false;  // also NaN
+  if (settings_.objective == Objective::kLogistic) return value == 0 || value == 1;
+  return !ranks() || value != 0;
+}
+
 void Learner::check_value(float value) const {
-  const char* expected = nullptr;
-  if (!(std::abs(value) <= kMaxValue)) expected = "finite and at most 1e15";
-  if (settings_.objective == Objective::kLogistic && value != 0 && value != 1)
-    expected = "0 or 1 for objective 'logistic'";
+  if (takes(value)) return;
+  const char* expected = "finite and at most 1e15";
+  if (settings_.objective == Objective::kLogistic) expected = "0 or 1 for objective 'logistic'";
   if (ranks() && value == 0) expected = "positive or negative for objectives 'softmax' and 'bpr'";
-  if (expected == nullptr) return;
   throw std::invalid_argument(message("value must be ", expected, ", not ", value));
 }
 
@@ -449,9 +453,17 @@ void Learner::prefetch_neighbors(const Event& event) const {
 }
 
 void Learner::dislike(const Event& event) {
+  const Marking marking(*this);
   if (event.weight > 0) learn_candidates(event);
   mark_written();
   model_.user_state.observe(event.user, event.item, event.timestamp, true);
+}
+
+void Learner::record(const Event& event) {
+  const bool disliked = is_dislike(event);
+  if (disliked || is_choice(event)) {
+    model_.user_state.observe(event.user, event.item, event.timestamp, disliked);
+  }
 }
 
 // What the user did, whether or not it moved a row.

@@ -44,6 +44,8 @@ class Learner {
   void learn_run(std::span<const Event> events);
   // The same of an event that `is_dislike`.
   void dislike(const Event& event);
+  // Only what the user did is remembered, with the user: no row moves, nothing is counted.
+  void record(const Event& event);
   // Softmax and bpr: a negative value. The item shall rank below others, and enters the history as what it is.
   bool is_dislike(const Event& event) const { return event.value < 0 && ranks(); }
   // Adds learned events to the popularity. Apart from `learn`, which does not look at popularity, so that a batch does
@@ -52,7 +54,8 @@ class Learner {
   float learning_rate() const { return learning_rate_.load(std::memory_order_relaxed); }
   void set_learning_rate(float rate) { learning_rate_.store(rate, std::memory_order_relaxed); }
 
-  // Refuses a value that the objective cannot learn from: throws std::invalid_argument.
+  // Whether the objective can learn from a value; check_value throws std::invalid_argument where it cannot.
+  bool takes(float value) const;
   void check_value(float value) const;
 
   // score + b_u + b: what the sigmoid is taken of (logistic), or the rating (squared).
@@ -98,6 +101,19 @@ class Learner {
   // Marks the items whose rows or biases were written since the last call on this thread, for what is derived from
   // them.
   void mark_written();
+  // Marks them also where memory ran out in the middle: no row has moved unnoticed.
+  class Marking {
+   public:
+    explicit Marking(Learner& learner) : learner_(learner) {}
+    ~Marking() {
+      if (!written().empty()) learner_.mark_written();
+    }
+    Marking(const Marking&) = delete;
+    Marking& operator=(const Marking&) = delete;
+
+   private:
+    Learner& learner_;
+  };
   bool is_choice(const Event& event) const;
 
   // What the rounding of rows of halves draws for this event.

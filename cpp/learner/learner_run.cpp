@@ -101,6 +101,7 @@ void Learner::prefetch_pair(const Event& event, const Pair& pair) const {
 
 void Learner::learn_group(PairGroup& group) {
   if (group.size == 0) return;
+  group.written.reserve(group.written.size() + 2 * group.size);  // before anything moves: it may throw
   Movement& movement = model_.items.movement;
   const bool tracked = movement.tracked();
   const PairStep step{settings_.l2, settings_.max_step, static_cast<float>(model_.items.dim()),
@@ -141,6 +142,7 @@ void Learner::learn_pair(const Event& event, Pair& pair, PairGroup& group) {
 }
 
 void Learner::learn(const Event& event) {
+  const Marking marking(*this);
   if (event.weight > 0) {
     if (learns_pairs()) {
       Pair pair;
@@ -167,6 +169,7 @@ void Learner::prefetch(const Event& event) const {
 }
 
 void Learner::learn_run(std::span<const Event> events) {
+  const Marking marking(*this);
   const bool in_pairs = learns_pairs();
   written().reserve(written().size() + 2 * events.size());
   std::array<Pair, kPairs> pairs;

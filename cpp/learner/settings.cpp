@@ -28,6 +28,8 @@ constexpr std::array<std::pair<std::string_view, Optimizer>, 2> kOptimizers{
     {{"adagrad", Optimizer::kAdagrad}, {"sgd", Optimizer::kSgd}}};
 constexpr std::array<std::pair<std::string_view, Storage>, 2> kStorages{
     {{"fp32", Storage::kFp32}, {"fp16", Storage::kFp16}}};
+constexpr std::array<std::pair<std::string_view, Eviction>, 2> kEvictions{
+    {{"error", Eviction::kError}, {"lru", Eviction::kLru}}};
 constexpr std::array<std::pair<std::string_view, RankerKind>, 3> kRankers{
     {{"none", RankerKind::kNone}, {"linear", RankerKind::kLinear}, {"mlp", RankerKind::kMlp}}};
 
@@ -59,14 +61,27 @@ Objective parse_objective(std::string_view name) { return parse(kObjectives, "ob
 UserModel parse_user_model(std::string_view name) { return parse(kUserModels, "user_model", name); }
 Optimizer parse_optimizer(std::string_view name) { return parse(kOptimizers, "optimizer", name); }
 Storage parse_storage(std::string_view name) { return parse(kStorages, "storage", name); }
+Eviction parse_eviction(std::string_view name) { return parse(kEvictions, "evict", name); }
 RankerKind parse_ranker(std::string_view name) { return parse(kRankers, "ranker", name); }
 std::string_view name_of(Objective objective) { return name_in(kObjectives, objective); }
 std::string_view name_of(UserModel user_model) { return name_in(kUserModels, user_model); }
 std::string_view name_of(Optimizer optimizer) { return name_in(kOptimizers, optimizer); }
 std::string_view name_of(Storage storage) { return name_in(kStorages, storage); }
+std::string_view name_of(Eviction eviction) { return name_in(kEvictions, eviction); }
 std::string_view name_of(RankerKind ranker) { return name_in(kRankers, ranker); }
 
 void check_learning_rate(double rate) { check_range("learning_rate", rate, 0, 1e6, "a finite number of at least 0"); }
+
+void LimitSettings::validate() const {
+  if (max_users > kMaxCapacity) refuse("max_users", message("at most ", kMaxCapacity), max_users);
+  if (max_items > kMaxCapacity) refuse("max_items", message("at most ", kMaxCapacity), max_items);
+  if (!(user_budget >= 0 && user_budget <= 1e9)) {
+    refuse("user_budget", "a positive number of steps an hour, at most 1e9", user_budget);
+  }
+  if (!(max_weight > 0)) refuse("max_weight", "positive", max_weight);
+  if (!(max_value > 0)) refuse("max_value", "positive", max_value);
+  if (!(max_ahead >= 0)) refuse("max_ahead", "a number of seconds of at least 0", max_ahead);
+}
 
 void Settings::validate() const {
   if (dim < 1 || dim > kMaxDim) refuse("dim", message("between 1 and ", kMaxDim), dim);
@@ -85,6 +100,7 @@ void Settings::validate() const {
   }
   if (!(session_gap >= 0)) refuse("session_gap", "a number of seconds of at least 0", session_gap);
   als.validate();
+  limits.validate();
   if (user_model == UserModel::kAls && dim > kMaxAlsDim) {
     refuse("dim", message("at most ", kMaxAlsDim, " for user_model 'als'"), dim);
   }

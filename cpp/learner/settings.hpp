@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "learner/als_settings.hpp"
+#include "learner/limit_settings.hpp"
 #include "storage/row_table.hpp"
 
 namespace recengine {
@@ -50,6 +51,8 @@ struct Settings {
   RankerKind ranker = RankerKind::kNone;  // what orders the candidates that retrieval and others found
 
   std::vector<std::string> item_features;  // names of the caller's own, for the ranker
+
+  LimitSettings limits;
 
   bool ranks() const { return ranker != RankerKind::kNone; }
   // How many of a user's last items are remembered.

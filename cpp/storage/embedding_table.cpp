@@ -21,7 +21,8 @@ EmbeddingTable::EmbeddingTable(EpochDomain& domain, std::size_t dim, Initializer
       domain_(domain),
       dim_(dim),
       stride_(padded(dim)),
-      initializer_(initializer) {}
+      initializer_(initializer),
+      zeros_(stride_, 0.0f) {}
 
 void EmbeddingTable::attach(std::function<void(std::size_t)> reserve, std::function<void(Row)> wipe) {
   attached_.emplace_back(std::move(reserve), std::move(wipe));
@@ -89,17 +90,22 @@ Row EmbeddingTable::take_slot() {
 
 void EmbeddingTable::retire_slot(Row row) {
   live_[row / 64].fetch_and(~(std::uint64_t{1} << (row % 64)), std::memory_order_release);
-  const AlignedFloats zeros(stride_, 0.0f);
-  rows.store(row, zeros.data());
+  rows.store(row, zeros_.data());
   store_relaxed(&bias[row], 0.0f);
   store_relaxed(&accumulators[row].row, 0.0f);
   store_relaxed(&accumulators[row].bias, 0.0f);
   for (const auto& [reserve, wipe] : attached_) wipe(row);
 }
 
-void EmbeddingTable::recycle(Row row) {
+void EmbeddingTable::recycle(const std::vector<Row>& freed) {
+  Recycled memory(freed.size());
+  for (const Row row : freed) recycle(row, memory);
+}
+
+void EmbeddingTable::recycle(Row row, Recycled& memory) {
   const std::lock_guard lock(slots_mutex_);
-  recycled_.emplace_back(domain_.ticket(), row);
+  memory.front() = {domain_.ticket(), row};
+  recycled_.splice(recycled_.end(), memory, memory.begin());
 }
 
 std::vector<Row> EmbeddingTable::free_slots() const {

@@ -14,14 +14,15 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "kernels/table.hpp"
+#include "storage/aligned.hpp"
 #include "storage/chunked.hpp"
 #include "storage/dirty_rows.hpp"
 #include "storage/epoch.hpp"
@@ -61,14 +62,19 @@ class EmbeddingTable {
 
   template <class Key>
   Row find_or_insert(Key key) {
+    return insert(key).first;
+  }
+  // And whether it is new.
+  template <class Key>
+  std::pair<Row, bool> insert(Key key) {
     const Row found = ids.find(key);
-    if (found != kNoRow) return found;
+    if (found != kNoRow) return {found, false};
     const auto announce = [this](Row row) {
       set_live(row);
       full_fence();
       mark_replaced(row);
     };
-    return ids.insert(key, [this] { return take_slot(); }, announce).first;
+    return ids.insert(key, [this] { return take_slot(); }, announce);
   }
 
   // The row was written, other than by a step of learning. REQUIRES: a full fence since.
@@ -85,8 +91,11 @@ class EmbeddingTable {
     return row;
   }
 
-  // Nothing but threads pinned now can still refer to this erased slot.
-  void recycle(Row row);
+  // Nothing but threads pinned now can still refer to these erased slots. One after another, or none: std::bad_alloc.
+  void recycle(const std::vector<Row>& rows);
+  // The same, with memory that was taken before: while there is some, it cannot fail.
+  using Recycled = std::list<std::pair<std::uint64_t, Row>>;  // tickets, slots
+  void recycle(Row row, Recycled& memory);
 
   // The slots to hand out again, in order, for saving; and the way back. REQUIRES: writers paused, or a new table.
   std::vector<Row> free_slots() const;
@@ -137,7 +146,8 @@ class EmbeddingTable {
   std::atomic<Row> count_{0};
   Column<std::atomic<std::uint64_t>> live_;
   mutable std::mutex slots_mutex_;
-  std::deque<std::pair<std::uint64_t, Row>> recycled_;  // GUARDED_BY(slots_mutex_): ticket, slot; oldest first
+  Recycled recycled_;          // GUARDED_BY(slots_mutex_), oldest first
+  const AlignedFloats zeros_;  // what a retired slot is wiped with: there must be memory for that
   std::vector<std::pair<std::function<void(std::size_t)>, std::function<void(Row)>>> attached_;
 };
 

@@ -263,14 +263,13 @@ std::size_t IdMap::memory_bytes() const {
   return bytes;
 }
 
-void validate_id(std::string_view id) {
-  if (id.size() > kMaxIdBytes) {
-    throw std::invalid_argument("an id of " + std::to_string(id.size()) + " bytes; at most " +
-                                std::to_string(kMaxIdBytes) + " are allowed");
-  }
-  // The well-formed sequences of the Unicode Standard, table 3-7: no overlong forms, no surrogates, nothing above
-  // U+10FFFF. Only the second byte's range depends on the first.
-  for (std::size_t i = 0; i < id.size();) {
+namespace {
+
+// Where what is no UTF-8 begins, or the size. The well-formed sequences of the Unicode Standard, table 3-7: no overlong
+// forms, no surrogates, nothing above U+10FFFF. Only the second byte's range depends on the first.
+std::size_t first_invalid(std::string_view id) {
+  std::size_t i = 0;
+  while (i < id.size()) {
     const auto byte = [&](std::size_t k) { return k < id.size() ? static_cast<unsigned char>(id[k]) : 0u; };
     const unsigned lead = byte(i);
     const std::size_t length = lead < 0x80   ? 1
@@ -283,9 +282,24 @@ void validate_id(std::string_view id) {
     const unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
     bool valid = length != 0 && (length < 2 || (low <= byte(i + 1) && byte(i + 1) <= high));
     for (std::size_t k = 2; valid && k < length; ++k) valid = (byte(i + k) & 0xC0) == 0x80;
-    if (!valid) throw std::invalid_argument("an id that is not valid UTF-8 at byte " + std::to_string(i));
+    if (!valid) return i;
     i += length;
   }
+  return id.size();
+}
+
+}  // namespace
+
+bool is_valid_id(std::string_view id) { return id.size() <= kMaxIdBytes && first_invalid(id) == id.size(); }
+
+void validate_id(std::string_view id) {
+  if (id.size() > kMaxIdBytes) {
+    throw std::invalid_argument("an id of " + std::to_string(id.size()) + " bytes; at most " +
+                                std::to_string(kMaxIdBytes) + " are allowed");
+  }
+  const std::size_t invalid = first_invalid(id);
+  if (invalid == id.size()) return;
+  throw std::invalid_argument("an id that is not valid UTF-8 at byte " + std::to_string(invalid));
 }
 
 }  // namespace recengine

@@ -45,7 +45,9 @@ struct IdSpan {
   std::string_view string_at(std::size_t k) const { return {bytes + offsets[k], offsets[k + 1] - offsets[k]}; }
 };
 
-// Throws std::invalid_argument naming the length or the position unless `id` is at most kMaxIdBytes of valid UTF-8.
+// At most kMaxIdBytes of valid UTF-8.
+bool is_valid_id(std::string_view id);
+// Throws std::invalid_argument naming the length or the position unless is_valid_id.
 void validate_id(std::string_view id);
 
 class IdIndex;

@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -45,8 +44,8 @@ void run_parallel(std::size_t threads, std::atomic<bool>& stop, Work work) {
         ended.notify_one();
       });
     }
-  } catch (const std::system_error&) {
-    // Not started: run below.
+  } catch (const std::exception&) {
+    // No more threads, or no memory for one: run below.
   }
   running = started - 1;
   lock.unlock();

@@ -96,6 +96,7 @@ class Engine(metaclass=_Type):
         threads: int,
         source: str | None,
         offsets: npt.NDArray[np.int64] | None,
+        skip_bad: bool,
     ) -> None: ...
     maintenance: bool
     def recommend(

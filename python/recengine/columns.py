@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timezone
 from typing import Any
 
@@ -34,13 +35,15 @@ def _plain(chunk: Any) -> Any:
     return chunk.cast(pa.large_string()) if _is_text(chunk.type) else chunk
 
 
-def _arrow_ids(column: Any) -> Any:
+def _arrow_ids(column: Any, gaps: bool) -> Any:
     pa = _arrow()
     chunks = [column] if isinstance(column, pa.Array) else pa.chunked_array(column).chunks
     chunks = [_plain(chunk) for chunk in chunks if len(chunk)]
     if not chunks:
         return []
     array = pa.concat_arrays(chunks)
+    if array.null_count and gaps:
+        return array.to_pylist()
     if array.null_count:
         raise ValueError(f"ids must not be missing, but {array.null_count} of {len(array)} are")
     if pa.types.is_integer(array.type):
@@ -52,27 +55,49 @@ def _arrow_ids(column: Any) -> Any:
     return _core.Utf8Column(np.frombuffer(data if data is not None else b"", dtype=np.uint8), starts)
 
 
-def id_column(column: Any) -> Any:
+def id_column(column: Any, gaps: bool = False) -> Any:
     """A list, tuple, numpy array or `_core.Utf8Column` of ids, from any column of str or int. Never casts an id.
 
-    Raises TypeError for ids that are neither, ValueError for missing ones, ImportError if an Arrow column comes
-    without pyarrow.
+    Raises TypeError for ids that are neither, ValueError for missing ones unless there may be `gaps`, ImportError if an
+    Arrow column comes without pyarrow.
     """
     if isinstance(column, (list, tuple, np.ndarray)):
         return column
     if hasattr(column, "to_numpy") and isinstance(getattr(column, "dtype", None), np.dtype):
         return column.to_numpy()  # pandas: numpy inside
     if hasattr(column, "__arrow_c_stream__"):
-        return _arrow_ids(column)
+        return _arrow_ids(column, gaps)
     if hasattr(column, "__arrow_c_array__"):
-        return _arrow_ids(_arrow().array(column))
+        return _arrow_ids(_arrow().array(column), gaps)
     if hasattr(column, "to_numpy"):
         return column.to_numpy()
     return column
 
 
-def number_column(column: Any) -> Any:
-    """A column of numbers as something numpy reads; None stays None."""
+def _holds_anything(column: Any) -> bool:
+    return isinstance(column, (list, tuple)) or getattr(getattr(column, "dtype", None), "kind", "") == "O"
+
+
+def _number(value: Any) -> float:
+    """NaN for what is no number."""
+    try:
+        return math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def number_column(column: Any, gaps: bool = False) -> Any:
+    """A column of numbers as something numpy reads; None stays None. With `gaps` what is no number becomes NaN.
+
+    >>> number_column([1.0, None, "2"], gaps=True)
+    array([ 1., nan, nan], dtype=float32)
+    """
+    if gaps and column is not None:
+        if _holds_anything(column):
+            column = np.array([_number(value) for value in column], dtype=np.float64)
+        array = np.asarray(number_column(column))
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite there, and no number either
+            return array.astype(np.float32) if array.dtype.kind == "f" else array
     if column is None or isinstance(column, (list, tuple, np.ndarray)):
         return column
     if hasattr(column, "to_numpy"):
@@ -93,11 +118,24 @@ def seconds(timestamp: Any) -> float:
     return float(seconds_column([timestamp])[0])
 
 
-def seconds_column(column: Any) -> npt.NDArray[np.float64]:
+def _seconds_or_nan(timestamp: Any) -> float:
+    try:
+        return math.nan if isinstance(timestamp, (str, bytes)) else seconds(timestamp)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def seconds_column(column: Any, gaps: bool = False) -> npt.NDArray[np.float64]:
     """Seconds since 1970, float64 (n,), of a column of numbers, `datetime64` or `datetime`.
 
-    Raises TypeError for other types; a missing time (NaT) becomes NaN, which the engine refuses.
+    A missing time (NaT) becomes NaN, which the engine refuses. Raises TypeError for other types; with `gaps`, of a list
+    or an array of objects, they become NaN too.
+
+    >>> seconds_column([0, None, np.datetime64("1970-01-02")], gaps=True)
+    array([    0.,    nan, 86400.])
     """
+    if gaps and _holds_anything(column):
+        return np.array([_seconds_or_nan(timestamp) for timestamp in column], dtype=np.float64)
     array = np.asarray(number_column(column))
     if array.dtype == object and len(array) > 0:
         if any(getattr(moment, "tzinfo", None) is not None for moment in array):

@@ -193,7 +193,7 @@ void few_items() {
   graph.remove(row);
   CHECK(graph.size() == 0);
   CHECK(search(graph, query.data(), 10, 10).empty());
-  items.table.recycle(row);
+  items.table.recycle({row});
   const Row again = items.add(1, vector.data(), 0.5f);
   CHECK(again == row);
   graph.insert(again);
@@ -345,7 +345,7 @@ void removal_leaves_nobody_behind() {
   CHECK(recall(items.table, graph, queries, 100) > fresh - 0.01);
 
   // New owners of the slots.
-  for (const Row row : removed) items.table.recycle(row);
+  for (const Row row : removed) items.table.recycle({row});
   for (std::size_t i = 0; i < removed.size(); ++i) {
     const Row row = items.add(static_cast<std::int64_t>(kMany + i), &vectors[(i * 7 % kMany) * kDim]);
     CHECK(row == removed[i]);
@@ -477,7 +477,7 @@ void stress() {
       if (row == kNoRow) continue;
       const EpochDomain::Pin pin = items.domain.pin_reader();
       graph.remove(row);
-      items.table.recycle(row);
+      items.table.recycle({row});
     }
   });
   writers.emplace_back([&] {

@@ -65,7 +65,7 @@ class MadeTable {
   void remove(std::int64_t id) {
     const auto pause = domain.pause_writers();
     const Row row = items.erase(id);
-    if (row != kNoRow) items.recycle(row);
+    if (row != kNoRow) items.recycle({row});
   }
 
   static void check_same(TopK<float> expected, TopK<float> found) {

@@ -86,3 +86,12 @@ def offsets_of(offset: Any, events: int) -> npt.NDArray[np.int64]:
 
 def id_or_column(ids: Any) -> Sequence[Any] | Any:
     return [ids] if is_id(ids) else id_column(ids)
+
+
+def positive_or_none(name: str, value: Any) -> Any:
+    """A limit as the core takes it, 0 for none. Its type is checked there."""
+    if value is None:
+        return 0
+    if isinstance(value, (int, float, np.integer, np.floating)) and not value > 0:
+        raise ValueError(f"{name} must be positive, or None for no limit, not {value!r}")
+    return value

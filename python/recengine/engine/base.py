@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from recengine import _core
-from recengine.engine.arguments import names_of, shortest
+from recengine.engine.arguments import names_of, positive_or_none, shortest
 from recengine.fit import Ials
 from recengine.tables import Ids
 
@@ -63,6 +63,13 @@ class Base:
         als_unobserved_weight: float = ALS.unobserved_weight,
         als_l2: float = ALS.l2,
         als_l2_exponent: float = ALS.l2_exponent,
+        max_users: int | None = None,
+        max_items: int | None = None,
+        evict: Literal["error", "lru"] = "error",
+        user_budget: float | None = None,
+        max_weight: float = 1e6,
+        max_value: float = 1e6,
+        max_ahead: float = 86400.0,
         threads: int | None = None,
         maintenance: bool = True,
     ) -> None:
@@ -102,6 +109,13 @@ class Base:
                 "als_unobserved_weight": als_unobserved_weight,
                 "als_l2": als_l2,
                 "als_l2_exponent": als_l2_exponent,
+                "max_users": positive_or_none("max_users", max_users),
+                "max_items": positive_or_none("max_items", max_items),
+                "evict": evict,
+                "user_budget": positive_or_none("user_budget", user_budget),
+                "max_weight": max_weight,
+                "max_value": max_value,
+                "max_ahead": max_ahead,
             }
         )
         if threads is not None:
@@ -154,9 +168,18 @@ class Base:
         """
         settings = {**self._core.settings(), "learning_rate": self.learning_rate, "threads": self.threads}
         settings["item_features"] = tuple(settings["item_features"])
+        for name in ("max_users", "max_items", "user_budget"):
+            settings[name] = settings[name] or None
         if settings["ranker"] == _NO_RANKER:
             settings["ranker"] = None
-        doubles = ("popularity_half_life", "neighbors_half_life")  # the others are float32 in the core
+        doubles = (
+            "popularity_half_life",
+            "neighbors_half_life",
+            "user_budget",
+            "max_weight",
+            "max_value",
+            "max_ahead",
+        )  # the others are float32 in the core
         return {
             name: shortest(value) if isinstance(value, float) and name not in doubles else value
             for name, value in settings.items()
@@ -189,14 +212,15 @@ class Base:
         """Counters, latencies (microseconds, percentiles within 9 %), memory (bytes), the kernels in use, the number of
         cells, and of answers that were not certified the mean recall of a sample (None if there is none).
 
-        ``"sources"``: the last offset of each. ``"durability"`` of an engine with a folder: the number of the log's
-        next record, its length since the last snapshot, how often it was synced, checkpoints so far, what recovery
-        replayed and cut off, errors that wait to be made good, whether it is closed. ``"mapping"`` of an engine that is
-        mapped (`load`): its file, the file's length, whether all of it has been verified, and the damage that was found
-        (None if there was none).
+        ``"bad_events"``: what `learn_many` skipped, by reason, ``"over_budget"``: events of users who were over their
+        budget, both since this engine was made, loaded or opened. ``"sources"``: the last offset of each.
+        ``"durability"`` of an engine with a folder: the number of the log's next record, its length since the last
+        snapshot, how often it was synced, checkpoints so far, what recovery replayed and cut off, errors that wait to
+        be made good, whether it is closed. ``"mapping"`` of an engine that is mapped (`load`): its file, the file's
+        length, whether all of it has been verified, and the damage that was found (None if there was none).
 
         >>> sorted(Engine().stats())[:4]
-        ['cells', 'durability', 'events', 'ignored_ids']
+        ['bad_events', 'cells', 'durability', 'events']
         """
         return self._core.stats()
 

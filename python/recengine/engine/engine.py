@@ -88,6 +88,28 @@ class Engine(Learning, Queries, Scores, Decisions, Catalogue, Rows, Files):
         Item rows then come from `fit` with method "ials" and stay where they are, unless a `learning_rate` is given.
     als_unobserved_weight, als_l2, als_l2_exponent
         What that minimises: see `Ials`, which has the same defaults.
+    max_users, max_items
+        Most users and items that there may be; None: as many as come.
+    evict
+        What happens where there is no room for a new one. "error": a ValueError before anything changes, for a batch
+        before its first event. "lru": those that were learned from, or set, least recently go, one in 32 at once, as if
+        by `remove_users` and `remove_items`. 8 bytes a user and item.
+    user_budget
+        Events of a user an hour that teach the engine anything; None: all. A token bucket (it holds an hour's events
+        and fills by as many an hour of the latest timestamp seen, so that without timestamps it never fills again).
+        What is over it only enters the user's own history and seen items: no row moves, nothing is counted as popular
+        or as chosen together, so that one user who floods an item cannot lift it for others. Nothing is raised;
+        ``stats()["over_budget"]`` counts. Items that come in such events are added, but are the first to be evicted.
+    max_weight, max_value
+        The largest weight of an event, and for "squared" the largest rating, without its sign; larger ones are refused.
+        An event that outweighs all others by many orders would leave the rows it touches nearly frozen for as many
+        events (Adagrad adds up squares) and the mean of ratings far off. ``math.inf``: any finite weight, ratings
+        within 1e15.
+    max_ahead
+        Seconds that a timestamp may be ahead of this machine's clock; what is further ahead is refused (`learn_many`
+        can skip it). An event from far ahead would be popular for as long, and sessions would not end until then, since
+        the engine's clock is the latest timestamp; with the default of a day it recovers within one. Times of the past
+        are taken as they are: they count what they still weigh. ``math.inf``: any time within 1e15 seconds.
     threads
         Most threads a call may use; default: the processors of the machine. Can be changed later.
     maintenance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, Literal
 
 from recengine.columns import id_column, number_column, seconds_column
 from recengine.engine.arguments import Id, finite_seconds, offsets_of, source_of
@@ -34,12 +34,14 @@ class Learning(Base):
         user, item
             Ids, `int` (64-bit) or `str` (at most 512 bytes of UTF-8); new ones are added.
         value
-            The rating (squared), the label 0 or 1 (logistic), or for softmax and bpr a positive number: the item was
-            chosen, or a negative one: it was disliked, and the next ranking has it and what is like it further down.
+            The rating (squared; within `max_value`), the label 0 or 1 (logistic), or for softmax and bpr a positive
+            number: the item was chosen, or a negative one: it was disliked, and the next ranking has it and what is
+            like it further down.
         weight
-            At least 0; scales the step. 0 only records what the user did.
+            At least 0 and at most `max_weight`; scales the step. 0 only records what the user did.
         timestamp
-            Seconds, `datetime64` or `datetime`; omitted, it is the latest one seen.
+            Seconds, `datetime64` or `datetime`; omitted, it is the latest one seen. Within 1e15, and not further ahead
+            of this machine's clock than `max_ahead`.
         source, offset
             Where the event comes from, and its place there, an `int` (64-bit): one at or below the last that was taken
             from this source is skipped, so that a source may deliver again what it does not know to have arrived.
@@ -49,7 +51,8 @@ class Learning(Base):
         Raises
         ------
         ValueError, TypeError
-            Before anything changes: for a value, weight, timestamp, id or offset that is not valid.
+            Before anything changes: for a value, weight, timestamp, id or offset that is not valid, or a new id that
+            `max_users` or `max_items` leave no room for.
         OSError
             If the engine has a folder (`open`) and the event cannot be logged: it is not learned.
 
@@ -80,6 +83,7 @@ class Learning(Base):
         *,
         source: str | None = None,
         offset: Any = None,
+        on_bad: Literal["raise", "skip"] = "raise",
     ) -> None:
         """Learns from a batch of events, in order: the same, bit for bit, as `learn_one` on each with ``threads=1``.
 
@@ -94,11 +98,18 @@ class Learning(Base):
         source, offset
             As in `learn_one`: the offset of the first event, the others following one by one, or a column of n that
             ascend.
+        on_bad
+            "raise": one event that is not valid, and none is learned. "skip": the others are learned, as if the bad
+            ones were not there (their offsets are taken all the same). ``stats()["bad_events"]`` counts them by what is
+            bad: "value", "weight", "timestamp" (also one too far ahead), "user" or "item" (too long, no UTF-8, missing,
+            beyond 64 bits, or of another kind than the engine's; of a list or an array of objects, the first id's),
+            "max_users" or "max_items" (a new one that there is no room for).
 
         Raises
         ------
         ValueError, TypeError
-            Before the first event, if any is not valid.
+            Before the first event, if any is not valid. With ``on_bad="skip"`` for columns of unequal length, columns
+            that are of another type as a whole, and offsets.
         OSError
             If the engine has a folder (`open`) and an event cannot be logged; the message says how many were learned:
             the first ones.
@@ -111,19 +122,26 @@ class Learning(Base):
         >>> engine.learn_many([1, 2, 1], [10, 10, 11], timestamps=np.array([0.0, 1.0, 2.0]))
         >>> len(engine.users), len(engine.items)
         (2, 2)
+        >>> engine.learn_many([1, None], [10, 12], weights=[-1.0, 1.0], on_bad="skip")
+        >>> {reason: count for reason, count in engine.stats()["bad_events"].items() if count}
+        {'weight': 1, 'user': 1}
         """
-        user_column = id_column(users)
+        if on_bad not in ("raise", "skip"):
+            raise ValueError(f"on_bad must be 'raise' or 'skip', not {on_bad!r}")
+        skip = on_bad == "skip"
+        user_column = id_column(users, gaps=skip)
         name, offsets = None, None
         if source is not None or offset is not None:
             name, offset = source_of(source, offset)
             offsets = offsets_of(offset, len(user_column))
         self._core.learn_many(
             user_column,
-            id_column(items),
-            number_column(values),
-            None if timestamps is None else seconds_column(timestamps),
-            number_column(weights),
+            id_column(items, gaps=skip),
+            number_column(values, gaps=skip),
+            None if timestamps is None else seconds_column(timestamps, gaps=skip),
+            number_column(weights, gaps=skip),
             threads,
             name,
             offsets,
+            skip,
         )

@@ -1,0 +1,258 @@
+// Out of memory at the n-th allocation, for every n of a program of all that an engine does: what cannot be done throws
+// std::bad_alloc, nothing aborts or hangs, and the engine goes on, consistent with itself and with what it has logged.
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.hpp"
+#include "engine/engine.hpp"
+
+using namespace recengine;
+
+namespace {
+
+// Allocations until one fails; then `fails` of them do. Of all threads: the engine's own have to cope, too.
+std::atomic<long> left{-1}, failing{0};
+
+bool fails_now() {
+  if (left.load(std::memory_order_relaxed) < 0) return false;
+  if (left.fetch_sub(1, std::memory_order_relaxed) > 0) return false;
+  if (failing.fetch_sub(1, std::memory_order_relaxed) > 1) left.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+void* allocate(std::size_t size, std::size_t alignment) {
+  if (fails_now()) throw std::bad_alloc();
+  void* const memory =
+      std::aligned_alloc(alignment, (std::max<std::size_t>(size, 1) + alignment - 1) / alignment * alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+// The pages of large tables and of the arena do not come from operator new. (Sanitizers have a mmap of their own.)
+#ifndef RECENGINE_SANITIZED
+extern "C" void* mmap(void* start, std::size_t length, int protection, int flags, int file, off_t offset) noexcept {
+  if (fails_now()) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  return reinterpret_cast<void*>(syscall(SYS_mmap, start, length, protection, flags, file, offset));
+}
+#endif
+
+void* operator new(std::size_t size) { return allocate(size, alignof(std::max_align_t)); }
+void* operator new[](std::size_t size) { return allocate(size, alignof(std::max_align_t)); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return allocate(size, static_cast<std::size_t>(alignment));
+}
+void* operator new[](std::size_t size, std::align_val_t alignment) {
+  return allocate(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace {
+
+// In memory where there is such a file system: thousands of syncs would take minutes.
+const std::filesystem::path& folder() {
+  static const std::filesystem::path path =
+      (std::filesystem::is_directory("/dev/shm") ? std::filesystem::path("/dev/shm")
+                                                 : std::filesystem::temp_directory_path()) /
+      ("recengine-memory-" + std::to_string(getpid()));
+  return path;
+}
+
+IdSpan numbers(const std::vector<std::int64_t>& ids) { return {IdKind::kInt, ids.size(), ids.data()}; }
+Id number(std::int64_t id) { return {IdKind::kInt, id, {}}; }
+
+Settings settings_of(bool limited) {
+  Settings settings;
+  settings.dim = 4;
+  settings.negatives = 2;
+  settings.neighbors = 4;
+  settings.ranker = RankerKind::kLinear;
+  if (limited) {
+    settings.limits.max_users = 6;
+    settings.limits.max_items = 70;
+    settings.limits.evict = Eviction::kLru;
+    settings.limits.user_budget = 100;
+  }
+  return settings;
+}
+
+void open(std::unique_ptr<Engine>& engine, bool limited) {
+  // With checkpoints in the background: their thread meets failures too.
+  engine = Engine::open(folder() / "engine", settings_of(limited), {SyncMode::kInterval, limited ? 4096u : 0u, false});
+  engine->set_maintenance(false);
+}
+
+// Everything is finite, of live items, and what is saved loads again.
+void check_whole(Engine& engine) {
+  const FactorTable users = engine.user_factors(), items = engine.item_factors();
+  for (const FactorTable* table : {&users, &items}) {
+    for (const float value : table->vectors) CHECK(std::isfinite(value));
+    for (const float value : table->biases) CHECK(std::isfinite(value));
+  }
+  CHECK(users.ids.size() == engine.num_users() && items.ids.size() == engine.num_items());
+  QueryOptions options;
+  options.k = 200;
+  for (std::int64_t user = 0; user < 8; ++user) {
+    const Rankings ranking = engine.recommend(number(user), options);
+    CHECK(ranking.ids.size() == engine.num_items());
+    for (const std::int64_t item : ranking.ids.ints) CHECK(engine.has_item(number(item)));
+    for (const float score : ranking.scores) CHECK(std::isfinite(score));
+  }
+  engine.save(folder() / "saved");
+  const auto again = Engine::load(folder() / "saved");
+  CHECK(again->num_users() == engine.num_users() && again->num_items() == engine.num_items());
+}
+
+using Step = std::function<void(std::unique_ptr<Engine>&)>;
+
+std::vector<Step> program(bool limited) {
+  std::vector<std::int64_t> many_users, many_items;
+  std::vector<float> vectors;
+  for (std::int64_t e = 0; e < 100; ++e) {
+    many_users.push_back(e % 9);
+    many_items.push_back(e * 7 % 80);
+  }
+  for (int k = 0; k < 100 * 4; ++k) vectors.push_back(static_cast<float>(k % 11) / 8);
+  const auto learn = [](std::int64_t user, std::int64_t item) {
+    return [=](std::unique_ptr<Engine>& engine) { engine->learn_one(number(user), number(item), 1, 1, kLatest); };
+  };
+  const auto learn_many = [=](std::size_t threads, OnBad on_bad) {
+    return [=](std::unique_ptr<Engine>& engine) {
+      engine->learn_many({numbers(many_users), numbers(many_items)}, threads, {}, on_bad);
+    };
+  };
+  const auto query = [](std::unique_ptr<Engine>& engine) {
+    QueryOptions options;
+    options.exclude_seen = true;
+    engine->recommend(number(1), options);
+    engine->recommend(number(-1), options);
+    const std::vector<std::int64_t> users{1, 2, 3};
+    engine->recommend_many(numbers(users), options);
+    ExploreOptions explore;
+    explore.policy.kind = PolicyKind::kThompson;
+    explore.policy.parameter = 1;
+    if (engine->has_item(number(7))) engine->similar_items(number(7), options);
+    const auto decision = std::make_shared<const Decision>(engine->explore(number(1), options, explore));
+    engine->impression(decision, kLatest);
+  };
+  const auto remove = [](std::int64_t first, std::int64_t count) {
+    return [=](std::unique_ptr<Engine>& engine) {
+      std::vector<std::int64_t> ids;
+      for (std::int64_t id = first; id < first + count; ++id) {
+        if (engine->has_item(number(id))) ids.push_back(id);
+      }
+      engine->remove_items(numbers(ids));
+    };
+  };
+  return {
+      learn(1, 1),
+      learn(2, 7),
+      learn_many(1, OnBad::kRaise),
+      query,
+      [=](std::unique_ptr<Engine>& engine) {
+        engine->set_items(numbers(many_items), std::span(vectors), nullptr);
+        const std::vector<std::int64_t> users{3, 4, 30};
+        engine->set_users(numbers(users), std::span(vectors).first(12), nullptr);
+      },
+      [](std::unique_ptr<Engine>& engine) {
+        const std::vector<std::int64_t> items{1, 7, 14}, labels{5, 5, 6};
+        engine->set_filter("f", numbers(items));
+        engine->update_filter("f", numbers(labels), numbers(items));
+        engine->set_groups(numbers(items), numbers(labels));
+      },
+      [](std::unique_ptr<Engine>& engine) { engine->save(folder() / "other"); },
+      [](std::unique_ptr<Engine>& engine) { engine->checkpoint(); },
+      [](std::unique_ptr<Engine>& engine) {
+        const std::vector<std::int64_t> users{2, 3};
+        if (engine->has_user(number(2)) && engine->has_user(number(3))) engine->remove_users(numbers(users));
+      },
+      remove(0, 10),
+      remove(10, 66),
+      learn_many(2, OnBad::kSkip),
+      query,
+      [=](std::unique_ptr<Engine>& engine) {
+        engine.reset();
+        open(engine, limited);
+      },
+      learn(50, 90),
+      query,
+  };
+}
+
+// Runs the program with an allocation failing; false if it came to its end before that.
+bool survives(bool limited, long nth, long fails) {
+  std::filesystem::remove_all(folder());
+  std::filesystem::create_directories(folder() / "engine");
+  std::unique_ptr<Engine> engine;
+  bool failed = false;
+  const std::vector<Step> steps = program(limited);
+  failing.store(fails);
+  left.store(nth);
+  for (const Step& step : steps) {
+    try {
+      if (!engine) open(engine, limited);
+      step(engine);
+    } catch (const std::bad_alloc&) {
+      left.store(-1);
+      failed = true;
+      if (!engine) {
+        open(engine, limited);
+      } else {
+        engine->checkpoint();  // what was logged and could not be applied, if anything
+      }
+      check_whole(*engine);
+    } catch (const UnknownId&) {  // of what an earlier step would have added
+    }
+  }
+  const bool was_met = left.exchange(-1) < 0;
+  CHECK(!failed || was_met);
+  const FactorTable users = engine->user_factors(), items = engine->item_factors();
+  const std::uint64_t events = engine->statistics().events;
+  engine.reset();
+  open(engine, limited);
+  CHECK(engine->user_factors().ids.ints == users.ids.ints && engine->item_factors().ids.ints == items.ids.ints);
+  CHECK(engine->statistics().events == events);
+  check_whole(*engine);
+  return was_met;
+}
+
+}  // namespace
+
+// `memory_failure_test all`: every allocation in turn, which takes some minutes; else fewer and fewer of the later
+// ones.
+int main(int argc, char**) {
+  const long share = argc > 1 ? 1'000'000 : check::kSanitized ? 6 : 40;
+  for (const bool limited : {false, true}) {
+    for (const long fails : {1, 12}) {
+      long nth = 0;
+      while (survives(limited, nth, fails)) nth += 1 + nth / share;
+      CHECK(nth > 300);
+    }
+  }
+  std::filesystem::remove_all(folder());
+}
