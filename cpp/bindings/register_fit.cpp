@@ -35,9 +35,19 @@ class Fit {
   void run(std::size_t threads) {
     if (!trainer_.run_epoch(tables_, threads)) throw Interrupted();
   }
-  void store() { engine_.put_back(tables_); }
-  void keep() { kept_ = {tables_.users, tables_.items}; }
-  void restore() { std::tie(tables_.users, tables_.items) = kept_; }  // for store: training goes on from elsewhere
+  void store() {
+    trainer_.settle(tables_, engine_.threads());
+    engine_.put_back(tables_);
+  }
+  void keep() {
+    trainer_.settle(tables_, engine_.threads());
+    kept_ = {tables_.users, tables_.items};
+  }
+  // For store: training does not go on from there.
+  void restore() {
+    trainer_.settle(tables_, engine_.threads());
+    std::tie(tables_.users, tables_.items) = kept_;
+  }
   Engine& engine() { return engine_; }
 
  private:
@@ -49,9 +59,10 @@ class Fit {
 
 struct AlsTrainer {
   AlsTrainer(const FitTables& tables, const AlsSettings& settings) : als(tables.pairs, settings) {}
-  bool run_epoch(FitTables& tables, std::size_t threads) const {
+  bool run_epoch(FitTables& tables, std::size_t threads) {
     return als.run_epoch(tables.users, tables.items, tables.dim, threads);
   }
+  void settle(FitTables& tables, std::size_t threads) { als.settle(tables.users, tables.items, threads); }
   Als als;
 };
 
@@ -65,6 +76,7 @@ struct SoftmaxTrainer {
     fit.write_rows(tables.users, tables.items);
     return finished;
   }
+  void settle(FitTables&, std::size_t) {}  // its rows are where they belong
   SoftmaxFit fit;
 };
 

@@ -292,6 +292,7 @@ const Kernels kernels = {
     exponentials,
     log1p_scaled,
     least_sum,
+    gramian,
 };
 
 }  // namespace RECENGINE_ISA

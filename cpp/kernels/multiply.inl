@@ -65,3 +65,17 @@ void multiply(const float* a, std::size_t row_stride, std::size_t stride, const 
     for (; k < n; k += kLanes) multiply_strip<1>(part, rows + k, size, out + k, count, n);
   }
 }
+
+void gramian(const float* rows, std::size_t count, float* out, std::size_t n) {
+  constexpr std::size_t kStrip = kTileVecs * kLanes;
+  const auto strip = [&]<std::size_t kVecs>(std::size_t k, const float* part, std::size_t size) {
+    multiply_strip<kVecs>({part, 1, n}, part + k, size, out + k, k + kVecs * kLanes, n);
+  };
+  for (std::size_t first = 0; first < count; first += kDepthBlock) {
+    const std::size_t size = count - first < kDepthBlock ? count - first : kDepthBlock;
+    const float* const part = rows + first * n;
+    std::size_t k = 0;
+    for (; k + kStrip <= n; k += kStrip) strip.template operator()<kTileVecs>(k, part, size);
+    for (; k < n; k += kLanes) strip.template operator()<1>(k, part, size);
+  }
+}

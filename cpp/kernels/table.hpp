@@ -244,6 +244,10 @@ struct Kernels : RowKernels<float> {
   // The first k < n with the smallest |a[k]| + |b[k]|, given the bits of floats, none of them a NaN. Private; there is
   // room up to a multiple of 16 words.
   std::size_t (*least_sum)(const unsigned* a, const unsigned* b, std::size_t n);
+
+  // out[i * n + j] += sum over r < count of rows[r * n + i] * rows[r * n + j] for i <= j < n; what is below the
+  // diagonal is left somewhere in between. Private, 64-byte aligned, n a multiple of kRowPadding.
+  void (*gramian)(const float* rows, std::size_t count, float* out, std::size_t n);
 };
 
 // Each defined by the translation unit of its name; neon by baseline.cpp, whose source it is, in place of baseline.

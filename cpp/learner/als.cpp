@@ -26,16 +26,18 @@ void check_range(const char* name, float value, float low, float high) {
   throw std::invalid_argument(message(name, " must be between ", low, " and ", high, ", not ", value));
 }
 
-// Calls work(first, size) for tiles of [0, count), each once, on all threads.
+// Calls work(first, size) for tiles of [0, count), each once, on all threads; once `stop` is set no more of them,
+// unless all of them have to be.
 template <class Work>
-void for_tiles(std::size_t count, std::size_t tile, std::size_t threads, std::atomic<bool>& stop, Work work) {
+void for_tiles(std::size_t count, std::size_t tile, std::size_t threads, std::atomic<bool>& stop, Work work,
+               bool to_the_end = false) {
   std::atomic<std::size_t> next{0};
   const std::size_t tiles = (count + tile - 1) / tile;
   run_parallel(std::clamp<std::size_t>(tiles, 1, threads), stop, [&](std::size_t) {
     auto work_here = work;  // with its own memory
     // Relaxed: which tile is whose; what they write is read once all have ended.
-    for (std::size_t t;
-         !stop.load(std::memory_order_relaxed) && (t = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
+    for (std::size_t t; (to_the_end || !stop.load(std::memory_order_relaxed)) &&
+                        (t = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
       work_here(t * tile, std::min(tile, count - t * tile));
       if (interrupt_requested()) stop.store(true, std::memory_order_relaxed);
     }
@@ -77,12 +79,12 @@ GramianBasis gramian_basis(const RowSource& rows, std::size_t count, std::size_t
             [&, sums = AlignedFloats(), room = AlignedFloats()](std::size_t part, std::size_t) mutable {
               parts[part].assign(dim * dim, 0.0);
               for (std::size_t b = part; b < blocks && !stop.load(std::memory_order_relaxed); b += parts.size()) {
-                sums.assign(dim * stride, 0.0f);
+                sums.assign(stride * stride, 0.0f);
                 const std::size_t size = std::min(kGramianRows, count - b * kGramianRows);
                 const float* const block = rows(b * kGramianRows, size, room);
-                kernels.multiply(block, 1, stride, block, size, sums.data(), dim, stride);
+                kernels.gramian(block, size, sums.data(), stride);
                 for (std::size_t i = 0; i < dim; ++i) {
-                  for (std::size_t j = 0; j < dim; ++j) parts[part][i * dim + j] += double{sums[i * stride + j]};
+                  for (std::size_t j = i; j < dim; ++j) parts[part][i * dim + j] += double{sums[i * stride + j]};
                 }
                 if (interrupt_requested()) stop.store(true, std::memory_order_relaxed);
               }
@@ -92,6 +94,9 @@ GramianBasis gramian_basis(const RowSource& rows, std::size_t count, std::size_t
   if (stop.load(std::memory_order_relaxed)) return basis;
   for (const auto& part : parts) {
     for (std::size_t k = 0; k < dim * dim; ++k) gramian[k] += part[k];
+  }
+  for (std::size_t i = 0; i < dim; ++i) {
+    for (std::size_t j = 0; j < i; ++j) gramian[i * dim + j] = gramian[j * dim + i];
   }
   const Eigen eigen = eigen_decompose(std::move(gramian), dim);
   for (std::size_t i = 0; i < dim; ++i) {
@@ -110,12 +115,43 @@ Als::Als(const Interactions& by_user, const AlsSettings& settings)
   settings_.validate();
 }
 
-bool Als::run_epoch(AlignedFloats& users, AlignedFloats& items, std::size_t dim, std::size_t threads) const {
+bool Als::run_epoch(AlignedFloats& users, AlignedFloats& items, std::size_t dim, std::size_t threads) {
   return solve_side(by_user_, users, items, dim, threads) && solve_side(by_item_, items, users, dim, threads);
 }
 
-bool Als::solve_side(const Interactions& pairs, AlignedFloats& rows, const AlignedFloats& others, std::size_t dim,
-                     std::size_t threads) const {
+// back_ = vectors^T back_
+void Als::turned_by(const AlignedFloats& vectors, std::size_t n) {
+  AlignedFloats product(n * n, 0.0f);
+  if (back_.empty()) {
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t k = 0; k < n; ++k) product[i * n + k] = vectors[k * n + i];
+    }
+  } else {
+    active_kernels().multiply(vectors.data(), 1, n, back_.data(), n, product.data(), n, n);
+  }
+  back_ = std::move(product);
+}
+
+void Als::settle(AlignedFloats& users, AlignedFloats& items, std::size_t threads) {
+  if (back_.empty()) return;
+  std::size_t n = 0;
+  while (n * n < back_.size()) n += kRowPadding;
+  std::atomic<bool> never{false};
+  for (AlignedFloats* const rows : {&users, &items}) {
+    for_tiles(
+        rows->size() / n, kTile, threads, never,
+        [&, tile = AlignedFloats(kTile * n)](std::size_t first, std::size_t size) mutable {
+          std::fill(tile.begin(), tile.end(), 0.0f);
+          active_kernels().multiply(&(*rows)[first * n], n, 1, back_.data(), n, tile.data(), size, n);
+          std::copy_n(tile.begin(), size * n, rows->begin() + static_cast<std::ptrdiff_t>(first * n));
+        },
+        true);
+  }
+  back_.clear();
+}
+
+bool Als::solve_side(const Interactions& pairs, AlignedFloats& rows, AlignedFloats& others, std::size_t dim,
+                     std::size_t threads) {
   const Kernels& kernels = active_kernels();
   const std::size_t n = pairs.num_others() == 0 ? 0 : others.size() / pairs.num_others();
   if (n == 0) return true;
@@ -129,34 +165,41 @@ bool Als::solve_side(const Interactions& pairs, AlignedFloats& rows, const Align
   for_tiles(pairs.num_others(), kTile, threads, stop, [&](std::size_t first, std::size_t size) {
     kernels.multiply(&others[first * n], n, 1, basis.vectors.data(), dim, &turned[first * n], size, n);
   });
+  if (stop.load(std::memory_order_relaxed)) return false;
+  // Numbers too large for floats leave all as it was.
+  if (!std::isfinite(kernels.square_norm(turned.data(), turned.size()))) return true;
+  others = std::move(turned);
+  turned_by(basis.vectors, n);
 
-  for_tiles(pairs.num_rows(), kTile, threads, stop,
-            [&, here = AlignedFloats(kTile * n), solved = AlignedFloats(kTile * n), work = AlignedFloats(3 * n),
-             chosen = std::vector<const float*>()](std::size_t first, std::size_t size) mutable {
-              std::fill(here.begin(), here.end(), 0.0f);
-              kernels.multiply(&rows[first * n], n, 1, basis.vectors.data(), dim, here.data(), size, n);
-              for (std::size_t r = 0; r < size; ++r) {
-                if (first + r + 1 < pairs.num_rows()) prefetch(pairs, first + r + 1, turned.data(), n);
-                const auto mine = pairs.others(first + r);
-                chosen.resize(mine.size());
-                for (std::size_t k = 0; k < mine.size(); ++k) chosen[k] = &turned[mine[k] * n];
-                const LeastSquares problem{chosen.data(),
-                                           pairs.weights(first + r).data(),
-                                           mine.size(),
-                                           common.data(),
-                                           als_ridge(settings_, mine.size(), pairs.num_others()),
-                                           settings_.steps,
-                                           kTolerance};
-                kernels.solve_row(problem, &here[r * n], work.data(), n);
-              }
-              std::fill(solved.begin(), solved.end(), 0.0f);
-              kernels.multiply(here.data(), n, 1, basis.transposed.data(), dim, solved.data(), size, n);
-              for (std::size_t r = 0; r < size; ++r) {
-                // Numbers too large for floats leave the row as it was.
-                if (!std::isfinite(kernels.square_norm(&solved[r * n], n))) continue;
-                std::copy_n(&solved[r * n], n, &rows[(first + r) * n]);
-              }
-            });
+  // From here on every row has to be turned too: after an interrupt that is all that is done to the others.
+  for_tiles(
+      pairs.num_rows(), kTile, threads, stop,
+      [&, here = AlignedFloats(kTile * n), work = AlignedFloats(4 * n), chosen = std::vector<const float*>()](
+          std::size_t first, std::size_t size) mutable {
+        std::fill(here.begin(), here.end(), 0.0f);
+        kernels.multiply(&rows[first * n], n, 1, basis.vectors.data(), dim, here.data(), size, n);
+        for (std::size_t r = 0; r < size && !stop.load(std::memory_order_relaxed); ++r) {
+          if (first + r + 1 < pairs.num_rows()) prefetch(pairs, first + r + 1, others.data(), n);
+          const auto mine = pairs.others(first + r);
+          chosen.resize(mine.size());
+          for (std::size_t k = 0; k < mine.size(); ++k) chosen[k] = &others[mine[k] * n];
+          const LeastSquares problem{chosen.data(),
+                                     pairs.weights(first + r).data(),
+                                     mine.size(),
+                                     common.data(),
+                                     als_ridge(settings_, mine.size(), pairs.num_others()),
+                                     settings_.steps,
+                                     kTolerance};
+          float* const row = &here[r * n];
+          float* const before = &work[3 * n];
+          std::copy_n(row, n, before);
+          kernels.solve_row(problem, row, work.data(), n);
+          // Numbers too large for floats leave the row as it was.
+          if (!std::isfinite(kernels.square_norm(row, n))) std::copy_n(before, n, row);
+        }
+        std::copy_n(here.begin(), size * n, rows.begin() + static_cast<std::ptrdiff_t>(first * n));
+      },
+      true);
   return !stop.load(std::memory_order_relaxed);
 }
 

@@ -8,7 +8,8 @@
 // A row's normal equations are (w0 G + l2 (..)^e I + sum w q q^T) x = sum w q, with the Gramian G = sum of all q q^T.
 // What is common to all rows, G, is diagonal in the basis of its eigenvectors. There the rows are solved by a few
 // preconditioned conjugate gradients (kernels/least_squares.inl) from where they are, at a cost of O(pairs * dim) a
-// step; into it and back they go by one product of matrices.
+// step; into it they go by one product of matrices. Turned alike, users and items score as before: they stay there, and
+// go back to the coordinates that they came in once for many epochs (`settle`).
 //
 // Thread safety: one thread at a time, which takes others to help.
 #pragma once
@@ -45,17 +46,22 @@ class Als {
  public:
   Als(const Interactions& by_user, const AlsSettings& settings);
 
-  // Rows are (count, stride), their padding zero. True if it came to the end; otherwise, after an interrupt, each row
-  // is what it was or solved anew.
-  bool run_epoch(AlignedFloats& users, AlignedFloats& items, std::size_t dim, std::size_t threads) const;
+  // Rows are (count, stride), their padding zero, and the same in every call. True if it came to the end; otherwise,
+  // after an interrupt, each row is what it was or solved anew. Either way all of them may have been turned alike.
+  bool run_epoch(AlignedFloats& users, AlignedFloats& items, std::size_t dim, std::size_t threads);
+  // Turns the rows, which run_epoch left so, to the coordinates in which the first epoch, or the one after the last
+  // call, found them.
+  void settle(AlignedFloats& users, AlignedFloats& items, std::size_t threads);
 
  private:
-  bool solve_side(const Interactions& pairs, AlignedFloats& rows, const AlignedFloats& others, std::size_t dim,
-                  std::size_t threads) const;
+  bool solve_side(const Interactions& pairs, AlignedFloats& rows, AlignedFloats& others, std::size_t dim,
+                  std::size_t threads);
+  void turned_by(const AlignedFloats& vectors, std::size_t n);
 
   const Interactions& by_user_;
   const Interactions by_item_;
   const AlsSettings settings_;
+  AlignedFloats back_;  // (n, n): what turns the rows back; empty where there is nothing to turn
 };
 
 }  // namespace recengine

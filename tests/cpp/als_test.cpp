@@ -53,6 +53,24 @@ void check_multiply(const Kernels& kernels, std::size_t count, std::size_t depth
   }
 }
 
+void check_gramian(const Kernels& kernels, std::size_t count, std::size_t n) {
+  const AlignedFloats rows = random_rows(count, n, n, 1);
+  AlignedFloats out = random_rows(n, n, n, 1);
+  const AlignedFloats before = out;
+  kernels.gramian(rows.data(), count, out.data(), n);
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = i; j < n; ++j) {
+      double sum = double{before[i * n + j]}, magnitude = std::abs(sum);
+      for (std::size_t r = 0; r < count; ++r) {
+        const double term = double{rows[r * n + i]} * double{rows[r * n + j]};
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      CHECK_NEAR(double{out[i * n + j]}, sum, magnitude * 0x1p-24 * static_cast<double>(count + 2));
+    }
+  }
+}
+
 void check_eigen(std::size_t n, bool defective) {
   Doubles matrix(n * n);
   double scale = 0;
@@ -204,7 +222,7 @@ void check_epochs(std::size_t dim) {
   AlsSettings settings{0.05f, 0.02f, 0.7f, 100};
   const AlignedFloats first_users(kUsers * n, 0.0f), first_items = random_rows(kItems, dim, n, 0.1f);
   {
-    const Als exact(pairs, settings);
+    Als exact(pairs, settings);
     AlignedFloats users = first_users, items = first_items;
     CHECK(exact.run_epoch(users, items, dim, 1));
     const double least = loss(pairs, settings, users, items, n);
@@ -215,18 +233,34 @@ void check_epochs(std::size_t dim) {
     }
   }
   settings.steps = 2;
-  const Als als(pairs, settings);
+  Als als(pairs, settings), on_three(pairs, settings);
   AlignedFloats users = first_users, items = first_items, users3 = users, items3 = items;
   double before = loss(pairs, settings, users, items, n);
   for (int epoch = 0; epoch < 6; ++epoch) {
     CHECK(als.run_epoch(users, items, dim, 1));
-    CHECK(als.run_epoch(users3, items3, dim, 3));
+    CHECK(on_three.run_epoch(users3, items3, dim, 3));
     const double now = loss(pairs, settings, users, items, n);
     CHECK(now < before + 1e-3);
     before = now;
   }
   CHECK(users == users3);
   CHECK(items == items3);
+
+  // Where rows are put back after each epoch they go through the same coordinates as where that is done once.
+  Als often(pairs, settings);
+  AlignedFloats users1 = first_users, items1 = first_items;
+  for (int epoch = 0; epoch < 6; ++epoch) {
+    CHECK(often.run_epoch(users1, items1, dim, 1));
+    often.settle(users1, items1, 1);
+  }
+  als.settle(users, items, 2);
+  for (const auto& [one, other] : {std::pair(&users, &users1), std::pair(&items, &items1)}) {
+    for (std::size_t k = 0; k < one->size(); ++k) CHECK_NEAR((*one)[k], (*other)[k], 1e-3);
+    for (std::size_t k = 0; k < one->size(); ++k) CHECK(k % n < dim || (*one)[k] == 0.0f);
+  }
+  const AlignedFloats settled = users;
+  als.settle(users, items, 1);
+  CHECK(users == settled);
 }
 
 class Always : public Interrupt {
@@ -237,7 +271,7 @@ class Always : public Interrupt {
 void check_interrupt_stops() {
   const Data data = random_pairs(3000, 500, 90);
   const Interactions pairs(data.users, data.items, nullptr, 500, 90);
-  const Als als(pairs, {});
+  Als als(pairs, {});
   AlignedFloats users(500 * 16, 0.0f), items = random_rows(90, 16, 16, 0.1f);
   const AlignedFloats before = items;
   Always always;
@@ -265,6 +299,12 @@ int main() {
       check_multiply(kernels, 1, 1, 16, across);
       check_multiply(kernels, 7, 300, 64, across);
       check_multiply(kernels, 13, 5, 112, across);
+      if (!across) {
+        check_gramian(kernels, 300, 112);
+        check_gramian(kernels, 7, 64);
+        check_gramian(kernels, 1, 16);
+        check_gramian(kernels, 0, 16);
+      }
     }
     for (const std::size_t count : {0u, 1u, 3u, 4u, 9u, 200u}) {
       check_solve_row(kernels, 10, count);
