@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -410,37 +411,34 @@ def test_readers_of_a_folder_follow_its_writer(tmp_path: Path) -> None:
         assert len(list((tmp_path / "shop").glob("snapshot-*"))) == 1
 
 
-def follow(folder: str, rounds: int, results: Any) -> None:
-    engine = Engine.load(folder, mmap=True)
-    before = 0
-    for _ in range(rounds):
-        engine.reload()
-        size = len(engine.items)
-        assert size >= before
-        before = size
-        if size:
-            engine.recommend(history=[0], k=3)
-    results.put(before)
+FOLLOW = """
+import sys
+from recengine import Engine
+
+engine = Engine.load(sys.argv[1], mmap=True)
+before = 0
+for _ in range(300):
+    engine.reload()
+    size = len(engine.items)
+    assert size >= before
+    before = size
+    engine.recommend(history=[0], k=3)
+print(before)
+"""
 
 
 def test_other_processes_read_a_folder_that_is_written(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
     with Engine.open(tmp_path / "shop", dim=4, sync="os") as writer:
         writer.learn_one(0, 0)
         writer.checkpoint()
-        readers = [context.Process(target=follow, args=(str(tmp_path / "shop"), 300, results)) for _ in range(2)]
-        for reader in readers:
-            reader.start()
+        command = [sys.executable, "-c", FOLLOW, str(tmp_path / "shop")]
+        readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         number = 0
-        while any(reader.is_alive() for reader in readers):
+        while any(reader.poll() is None for reader in readers):
             number += 1
             writer.learn_one(number % 10, number)
             writer.checkpoint()
-        for reader in readers:
-            reader.join()
-        assert [reader.exitcode for reader in readers] == [0, 0]
-        assert all(results.get(timeout=10) > 1 for _ in readers)
+        assert all(int(reader.communicate()[0]) > 1 and reader.returncode == 0 for reader in readers)
 
 
 def private_bytes() -> int:

@@ -9,15 +9,15 @@ namespace recengine {
 
 CellIndex::CellIndex(EpochDomain& domain, EmbeddingTable& items)
     : domain_(domain), items_(items), copy_(items.stride()) {
-  auto none = std::make_shared<Centres>();
-  none->stride = items.stride();
-  directory_.store(new Directory(std::move(none), 0), std::memory_order_release);
   items.attach(
       [this](std::size_t rows) {
         locations_.reserve(rows);
         rewritten_.reserve(rows);
       },
       [](Row) {});
+  auto none = std::make_shared<Centres>();
+  none->stride = items.stride();
+  directory_.store(new Directory(std::move(none), 0), std::memory_order_release);  // last: nothing may throw after it
 }
 
 CellIndex::~CellIndex() {
