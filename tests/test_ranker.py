@@ -101,7 +101,7 @@ def test_steps_are_those_of_the_reference(objective: Any) -> None:
     engine.set_items(items, rng.normal(0, 0.3, (30, 4)))
     engine.set_item_features(items, rng.normal(0, 1, 30))
     mine, learned, sets = reference.Weights(16), 0, set()
-    for number in range(400):
+    for number in range(1_200):
         user, item, weight = int(rng.integers(0, 12)), int(rng.integers(30)), float(rng.choice([0.5, 1.0]))
         if number % 5 == 0:  # time passes, with an event of nobody else's
             engine.learn_one(99, 0, weight=0.0, timestamp=number * 30.0)

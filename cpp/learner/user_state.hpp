@@ -103,8 +103,9 @@ class UserState {
     const bool goes_on = now - visits.last.load(std::memory_order_relaxed) <= session_gap_;
     const std::uint32_t session = visits.session.load(std::memory_order_relaxed);
     std::uint32_t count = 0;
+    std::uint32_t slot = pushed % history_;
     for (std::uint32_t age = 0; age < length; ++age) {
-      const std::uint32_t slot = (pushed - 1 - age) % history_;
+      slot = (slot == 0 ? history_ : slot) - 1;
       const std::uint64_t entry = ring(user, slot).load(std::memory_order_relaxed);
       if (item_of(entry) == 0) continue;
       if (times != nullptr) times[count] = time(user, slot);

@@ -16,7 +16,7 @@ namespace {
 constexpr std::uint64_t kDueStream = 0x72616E6Bu;     // "rank": not what draws negatives
 constexpr std::uint64_t kSampleStream = 0x73616D70u;  // "samp"
 constexpr std::uint64_t kOpeningEvery = 4;  // one in so many of the events that open a session is learned from,
-constexpr std::uint64_t kOtherEvery = 32;   // and of the others. A multiple of the former.
+constexpr std::uint64_t kOtherEvery = 64;   // and of the others. A multiple of the former.
 constexpr Row kScanned = 2048;              // rows: of more, not all are looked at for one lesson
 constexpr std::size_t kDrawn = 512;         // but so many
 

@@ -128,4 +128,4 @@ class Weights:
 def is_due(seed: int, number: int, goes_on: bool) -> bool:
     """Whether event `number` of the stream is learned from."""
     draw = Draws(seed ^ 0x72616E6B, number).next()
-    return draw % 32 == 0 or (draw % 4 == 0 and not goes_on)
+    return draw % 64 == 0 or (draw % 4 == 0 and not goes_on)
