@@ -9,8 +9,9 @@ void Graph::search(const float* query, std::size_t ef, const Selection& selectio
   if (entry == kNoRow) return;
   const std::size_t limit = nodes_.capacity();
   const InnerProduct score(items_, query);
-  std::array<Row, kSeeds + 1> starts{entry};
-  std::size_t count = 1;
+  // The entry too, not only what the descent from it ends at: it is what every row can be reached from on level 0.
+  std::array<Row, kSeeds + 2> starts{entry, entry};
+  std::size_t count = 2;
   for (std::size_t level = level_of(entry); level > 0; --level) {
     starts[0] = descend(score, [this, level](Row row) { return list(row, level); }, starts[0], limit);
   }
