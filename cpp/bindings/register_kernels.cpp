@@ -17,8 +17,6 @@ namespace {
 
 using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
-std::size_t padded(std::size_t dim) { return (dim + kRowPadding - 1) / kRowPadding * kRowPadding; }
-
 // The rows of an array as kernels want them: aligned and padded.
 AlignedFloats padded_rows(const Floats& array) {
   const auto dim = static_cast<std::size_t>(array.shape(array.ndim() - 1));

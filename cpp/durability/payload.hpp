@@ -22,6 +22,10 @@ class PayloadError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+inline void require_payload(bool condition, const char* what) {
+  if (!condition) throw PayloadError(what);
+}
+
 class PayloadWriter {
  public:
   void clear() { size_ = sizeof(RecordHeader); }

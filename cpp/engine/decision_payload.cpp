@@ -18,10 +18,6 @@ struct Choice {
 };
 static_assert(sizeof(Choice) == 64);
 
-void require(bool condition, const char* what) {
-  if (!condition) throw PayloadError(what);
-}
-
 template <class T>
 void put_vector(PayloadWriter& to, const std::vector<T>& values) {
   to.put_array(values.data(), values.size());
@@ -47,7 +43,7 @@ IdArray get_all(PayloadReader& from) {
 void check_places(std::span<const std::uint32_t> places, std::size_t candidates) {
   std::vector<bool> is_there(candidates);
   for (const std::uint32_t place : places) {
-    require(place < candidates && !is_there[place], "a place among the candidates is out of range");
+    require_payload(place < candidates && !is_there[place], "a place among the candidates is out of range");
     is_there[place] = true;
   }
 }
@@ -76,7 +72,7 @@ void put_decision(PayloadWriter& to, const Decision& decision) {
 Decision get_decision(PayloadReader& from) {
   const Choice choice = from.get_array<Choice>(1)[0];
   Decision decision;
-  require(choice.policy <= PolicyKind::kSquareCb && choice.precision <= PrecisionKind::kShared &&
+  require_payload(choice.policy <= PolicyKind::kSquareCb && choice.precision <= PrecisionKind::kShared &&
               choice.diversity <= DiversityKind::kMaxPerGroup && choice.certified <= 1,
           "a choice is of an unknown kind");
   decision.policy = {choice.policy, choice.parameter, choice.precision, choice.samples};
@@ -84,30 +80,30 @@ Decision get_decision(PayloadReader& from) {
   decision.diversity = {choice.diversity, choice.weight, choice.count};
   decision.diversity.validate();
   decision.seed = choice.seed;
-  require(decision.seed <= std::numeric_limits<std::int64_t>::max(), "a seed is out of range");
+  require_payload(decision.seed <= std::numeric_limits<std::int64_t>::max(), "a seed is out of range");
   decision.certified = choice.certified == 1;
   decision.user = get_all(from);
-  require(decision.user.size() <= 1, "a decision for several users");
+  require_payload(decision.user.size() <= 1, "a decision for several users");
   decision.history = get_all(from);
-  require(decision.history.size() <= kMaxLoggedHistory, "a session is too long");
+  require_payload(decision.history.size() <= kMaxLoggedHistory, "a session is too long");
   decision.candidates = get_all(from);
   const std::size_t candidates = decision.candidates.size();
-  require(candidates <= kMaxCandidates, "too many candidates");
+  require_payload(candidates <= kMaxCandidates, "too many candidates");
   decision.scores = get_vector<float>(from, candidates);
-  for (const float score : decision.scores) require(std::isfinite(score), "a score is not finite");
+  for (const float score : decision.scores) require_payload(std::isfinite(score), "a score is not finite");
   decision.slate = get_vector<std::uint32_t>(from, choice.slots);
   check_places(decision.slate, candidates);
   decision.log_propensities = get_vector<double>(from, choice.slots);
   // NaN where none is known.
-  for (const double log : decision.log_propensities) require(!(log > 0), "a probability is above 1");
+  for (const double log : decision.log_propensities) require_payload(!(log > 0), "a probability is above 1");
   const auto errors = from.get<std::uint64_t>();
-  require(errors == 0 || errors == choice.slots, "errors of other slots");
+  require_payload(errors == 0 || errors == choice.slots, "errors of other slots");
   decision.errors = get_vector<double>(from, errors);
   decision.removed = get_vector<std::uint32_t>(from, choice.removed);
   check_places(decision.removed, candidates);
-  require(std::is_sorted(decision.removed.begin(), decision.removed.end()), "removed places are out of order");
+  require_payload(std::is_sorted(decision.removed.begin(), decision.removed.end()), "removed places are out of order");
   decision.context = get_vector<float>(from, choice.features);
-  for (const float value : decision.context) require(std::isfinite(value), "a context is not finite");
+  for (const float value : decision.context) require_payload(std::isfinite(value), "a context is not finite");
   return decision;
 }
 

@@ -16,8 +16,6 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kPiece = 16384;  // events that are learned between two evictions, at most
-
 IdArray ids_of(const EmbeddingTable& table, const std::vector<Row>& rows) {
   IdArray ids;
   for (const Row row : rows) ids.append(table.ids, row);
@@ -133,7 +131,7 @@ void Engine::learn_bounded(const EventColumns& events, std::size_t threads, cons
   Claims claims(user_capacity_, item_capacity_);
   Newcomers newcomers(domain_, model_.users.ids, model_.items.ids, events, claims);
   for (std::size_t e = 0; e < events.users.size; ++e) {
-    if (e % kPiece == 0) check_interrupt();
+    if (e % kEventsPerCheck == 0) check_interrupt();
     switch (newcomers.admit(e)) {
       case BadEvent::kMaxUsers:
         claims.release();
@@ -160,7 +158,7 @@ void Engine::learn_evicting(const EventColumns& events, std::size_t threads, con
       Claims claims(user_capacity_, item_capacity_);
       Newcomers newcomers(domain_, model_.users.ids, model_.items.ids, rest, claims);
       std::size_t count = 0;
-      while (count < std::min(rest.users.size, kPiece) && (full = newcomers.admit(count)) == BadEvent::kNone) ++count;
+      while (count < std::min(rest.users.size, kEventsPerCheck) && (full = newcomers.admit(count)) == BadEvent::kNone) ++count;
       if (count > 0) {
         const SourceSpan part{source.name,
                               source.offsets.empty() ? source.offsets : source.offsets.subspan(applied, count)};

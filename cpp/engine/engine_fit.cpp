@@ -16,8 +16,6 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kBlock = 256;    // rows under one pin
-constexpr std::size_t kPiece = 16384;  // pairs looked up between two looks at the interrupt
 constexpr float kMaxWeight = 1e6f;
 
 // Numbers the rows that occur, in the order of the rows; `rows` become their numbers.
@@ -80,10 +78,10 @@ FitTables Engine::take_out(const EventColumns& pairs) {
   if (is_bounded()) claim_pairs(pairs, claims);
   do {  // until nothing was removed meanwhile: what was looked up is still whose it was
     removals = removals_.load(std::memory_order_acquire);
-    for (std::size_t first = 0; first < size; first += kPiece) {
+    for (std::size_t first = 0; first < size; first += kEventsPerCheck) {
       check_interrupt();
       const auto pin = domain_.pin_writer();
-      const std::size_t count = std::min(kPiece, size - first);
+      const std::size_t count = std::min(kEventsPerCheck, size - first);
       model_.users.ids.claim_kind(pairs.users.kind);
       model_.items.ids.claim_kind(pairs.items.kind);
       const auto encode = [&](PayloadWriter& to) {
@@ -109,13 +107,13 @@ FitTables Engine::take_out(const EventColumns& pairs) {
     user_rows.assign(distinct_users.size() * stride, 0.0f);
     item_rows.assign(distinct_items.size() * stride, 0.0f);
     for (std::size_t u = 0; u < distinct_users.size(); ++u) {
-      if (u % kBlock == 0) check_interrupt();
+      if (u % kRowsPerPin == 0) check_interrupt();
       user_ids.append(model_.users.ids, distinct_users[u]);
       model_.compose(distinct_users[u], latest_timestamp(), query);
       std::copy(query.x.begin(), query.x.end(), user_rows.begin() + static_cast<std::ptrdiff_t>(u * stride));
     }
     for (std::size_t i = 0; i < distinct_items.size(); ++i) {
-      if (i % kBlock == 0) check_interrupt();
+      if (i % kRowsPerPin == 0) check_interrupt();
       item_ids.append(model_.items.ids, distinct_items[i]);
       model_.items.rows.load(distinct_items[i], &item_rows[i * stride]);
     }
@@ -153,12 +151,12 @@ void Engine::put_rows(const FitTables& tables) {
   AlignedFloats row_now(tables.stride);
   const auto put = [&](EmbeddingTable& table, const IdArray& ids, const AlignedFloats& rows, const Interactions& pairs,
                        float square, std::span<const float> biases, bool with_history) {
-    std::array<Row, kBlock> found;
+    std::array<Row, kRowsPerPin> found;
     const IdSpan span = ids.span();
-    for (std::size_t first = 0; first < ids.size(); first += kBlock) {
+    for (std::size_t first = 0; first < ids.size(); first += kRowsPerPin) {
       check_interrupt();
       const auto pin = domain_.pin_writer();
-      const std::size_t size = std::min(kBlock, ids.size() - first);
+      const std::size_t size = std::min(kRowsPerPin, ids.size() - first);
       table.ids.find_many(span, first, size, found.data());
       for (std::size_t k = 0; k < size; ++k) {
         const Row row = found[k];

@@ -16,10 +16,6 @@ namespace {
 
 constexpr float kMostReward = 1e6f;
 
-void require(bool condition, const char* what) {
-  if (!condition) throw PayloadError(what);
-}
-
 struct FeedbackPlace {
   std::uint32_t slot;
   float reward;
@@ -164,11 +160,11 @@ void Engine::set_feedback_settings(const FeedbackSettings& settings) {
 }
 
 void Engine::replay_impression(std::uint32_t flags, PayloadReader& payload) {
-  require((flags & ~kHasTimestamps) == 0, "unknown columns");
+  require_payload((flags & ~kHasTimestamps) == 0, "unknown columns");
   const auto time = payload.get<double>();
-  require(std::abs(time) <= kMaxTimestamp, "a timestamp is out of range");
+  require_payload(std::abs(time) <= kMaxTimestamp, "a timestamp is out of range");
   const auto decisions = payload.get<std::uint64_t>(), is_kept = payload.get<std::uint64_t>();
-  require(is_kept <= 1, "an impression is of an unknown kind");
+  require_payload(is_kept <= 1, "an impression is of an unknown kind");
   std::shared_ptr<const Decision> decision;
   if (is_kept == 1) {
     decision = std::make_shared<const Decision>(get_decision(payload));
@@ -186,27 +182,27 @@ void Engine::replay_impression(std::uint32_t flags, PayloadReader& payload) {
 void Engine::replay_feedback(std::uint32_t flags, PayloadReader& payload, Replay& pending) {
   const auto number = payload.get<std::uint64_t>();
   const auto place = payload.get<FeedbackPlace>();
-  require(std::abs(place.reward) <= kMostReward, "a reward is out of range");
+  require_payload(std::abs(place.reward) <= kMostReward, "a reward is out of range");
   if ((flags & kLearns) != 0) {
     replay_learn(flags & ~kLearns, payload, pending);
   } else {
-    require((flags & ~kHasTimestamps) == 0, "unknown columns");
+    require_payload((flags & ~kHasTimestamps) == 0, "unknown columns");
     const auto time = payload.get<double>();
     payload.finish();
-    require(std::abs(time) <= kMaxTimestamp, "a timestamp is out of range");
+    require_payload(std::abs(time) <= kMaxTimestamp, "a timestamp is out of range");
     if ((flags & kHasTimestamps) != 0) {
       learn_pending(pending);  // which may lie before it
       saw_timestamp(time);
     }
   }
-  require(impressions_.add_reward(number, place.slot, place.reward), "feedback to what was not shown");
+  require_payload(impressions_.add_reward(number, place.slot, place.reward), "feedback to what was not shown");
 }
 
 void Engine::replay_feedback_settings(PayloadReader& payload) {
   FeedbackSettings settings;
   settings.capacity = payload.get<std::uint64_t>();
   const auto correction = payload.get<std::uint64_t>();
-  require(correction <= 2, "a setting is out of range");
+  require_payload(correction <= 2, "a setting is out of range");
   settings.correction = static_cast<Correction>(correction);
   settings.window = payload.get<double>();
   settings.clip = payload.get<double>();

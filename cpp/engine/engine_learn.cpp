@@ -21,8 +21,6 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kBlock = 256;    // events a writer's pin is held for
-constexpr std::size_t kPiece = 16384;  // events prepared between two looks at the interrupt
 constexpr std::size_t kSharesPerThread = 8;
 constexpr std::size_t kMaxShares = 255;
 constexpr int kYields = 100;  // before a thread that waits for another sleeps
@@ -181,8 +179,8 @@ struct Engine::Batch {
         timestamp(latest),
         claims(claimed),
         shares(threads == 1 ? 1
-                            : std::min({kSharesPerThread * threads, std::max(threads, size() / kBlock), kMaxShares})),
-        pieces((columns.users.size + kPiece - 1) / kPiece),
+                            : std::min({kSharesPerThread * threads, std::max(threads, size() / kRowsPerPin), kMaxShares})),
+        pieces((columns.users.size + kEventsPerCheck - 1) / kEventsPerCheck),
         users(std::make_unique_for_overwrite<Row[]>(size())),
         items(std::make_unique_for_overwrite<Row[]>(size())),
         order(std::make_unique_for_overwrite<std::uint16_t[]>(size())),
@@ -206,19 +204,19 @@ struct Engine::Batch {
   std::atomic<std::size_t> applied{0};
 
   std::size_t size() const { return events.users.size; }
-  std::size_t piece_size(std::size_t piece) const { return std::min(kPiece, size() - piece * kPiece); }
+  std::size_t piece_size(std::size_t piece) const { return std::min(kEventsPerCheck, size() - piece * kEventsPerCheck); }
 
   void sort(std::size_t piece);
   std::span<const std::uint16_t> unit(std::size_t piece, std::size_t share) const {
     const std::size_t begin = share == 0 ? 0 : ends[piece * shares + share - 1];
-    return {&order[piece * kPiece + begin], ends[piece * shares + share] - begin};
+    return {&order[piece * kEventsPerCheck + begin], ends[piece * shares + share] - begin};
   }
 };
 
 // A counting sort by share, which keeps the order of each.
 void Engine::Batch::sort(std::size_t piece) {
-  const std::size_t first = piece * kPiece, count = piece_size(piece);
-  std::array<std::uint8_t, kPiece> share;
+  const std::size_t first = piece * kEventsPerCheck, count = piece_size(piece);
+  std::array<std::uint8_t, kEventsPerCheck> share;
   std::array<std::uint16_t, 256> starts{};
   for (std::size_t i = 0; i < count; ++i) {
     // The upper half of the hash, scaled to the number of shares.
@@ -236,7 +234,7 @@ void Engine::Batch::sort(std::size_t piece) {
 // Checks and looks up the events of a piece. Reads only: nothing has changed when it throws.
 void Engine::prepare(Batch& batch, std::size_t piece, bool is_checked) const {
   const EventColumns& events = batch.events;
-  const std::size_t first = piece * kPiece, count = batch.piece_size(piece);
+  const std::size_t first = piece * kEventsPerCheck, count = batch.piece_size(piece);
   if (!is_checked) check_.require(events, first, count);
   batch.sort(piece);
   const auto look_up = [&](const IdMap& ids, const IdSpan& names, Row* rows) {
@@ -294,9 +292,9 @@ void Engine::learn_some(const EventColumns& events, std::size_t threads, const S
 
 void Engine::check_all(const EventColumns& events) const {
   const std::size_t size = events.users.size;
-  for (std::size_t first = 0; first < size; first += kPiece) {
+  for (std::size_t first = 0; first < size; first += kEventsPerCheck) {
     check_interrupt();
-    check_.require(events, first, std::min(kPiece, size - first));
+    check_.require(events, first, std::min(kEventsPerCheck, size - first));
   }
 }
 
@@ -307,7 +305,7 @@ void Engine::learn_logged(const EventColumns& events, std::size_t threads, const
   const std::size_t size = events.users.size;
   if (!is_checked) check_all(events);
   const double latest = latest_timestamp();
-  std::size_t done = 0, chunk = kPiece;
+  std::size_t done = 0, chunk = kEventsPerCheck;
   std::uint64_t record = 0;
   while (done < size && !interrupt_requested()) {
     const auto start = Clock::now();
@@ -333,7 +331,7 @@ void Engine::learn_logged(const EventColumns& events, std::size_t threads, const
 std::size_t Engine::learn_batch(const EventColumns& events, std::size_t threads, double latest,
                                 const SourceSpan& source, bool is_checked, Claims* claims, std::uint64_t* record) {
   const std::size_t size = events.users.size;
-  threads = std::clamp<std::size_t>(std::min(threads, (size + kBlock - 1) / kBlock), 1, 255);
+  threads = std::clamp<std::size_t>(std::min(threads, (size + kRowsPerPin - 1) / kRowsPerPin), 1, 255);
 
   Batch batch(events, latest, threads, claims);
   // Pinned piece by piece, and never while an interrupt is asked: a signal handler may use the engine. A removal in
@@ -393,7 +391,7 @@ std::size_t Engine::learn_batch(const EventColumns& events, std::size_t threads,
 // One block under one pin: events of a piece, as offsets.
 void Engine::learn_block(Batch& batch, std::size_t piece, std::span<const std::uint16_t> block) {
   const EventColumns& events = batch.events;
-  const std::size_t first = piece * kPiece;
+  const std::size_t first = piece * kEventsPerCheck;
   const auto pin = domain_.pin_writer();
   // Removals wait for this pin: the count stands still while it is held.
   if (removals_.load(std::memory_order_relaxed) != batch.removals) {
@@ -465,9 +463,9 @@ void Engine::learn_units(Batch& batch) {
       }
     }
     const std::span<const std::uint16_t> unit = batch.unit(piece, share);
-    for (std::size_t begin = 0; begin < unit.size(); begin += kBlock) {
+    for (std::size_t begin = 0; begin < unit.size(); begin += kRowsPerPin) {
       if (stopped()) return;
-      const auto block = unit.subspan(begin, std::min(kBlock, unit.size() - begin));
+      const auto block = unit.subspan(begin, std::min(kRowsPerPin, unit.size() - begin));
       learn_block(batch, piece, block);
       batch.applied.fetch_add(block.size(), std::memory_order_relaxed);
       events_.fetch_add(block.size(), std::memory_order_relaxed);

@@ -20,8 +20,6 @@ namespace {
 
 using Best = std::vector<Scored<float>>;
 
-constexpr std::size_t kRowsPerCheck = 4096;
-
 // Both, sorted.
 std::vector<Row> with_repeated(const QueryVector& query, const std::vector<Row>& excluded) {
   std::vector<Row> rows = excluded;

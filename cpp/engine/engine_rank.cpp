@@ -15,7 +15,6 @@ namespace {
 
 using Best = std::vector<Scored<float>>;
 
-constexpr std::size_t kRowsPerCheck = 4096;
 constexpr std::size_t kMostAmong = 4096;  // candidates that the caller gives and that are all ranked
 
 }  // namespace

@@ -15,7 +15,6 @@ namespace recengine {
 namespace {
 
 constexpr float kMaxCoordinate = 1e15f;  // the inner product of two such rows of the largest dimension is still finite
-constexpr std::size_t kBlock = 256;      // rows between two looks at the interrupt, and that a writer's pin is held for
 
 // Removed items are forgotten by user states in bulk, once they are this many or one in so many.
 constexpr std::size_t kSweepCount = 64;
@@ -36,7 +35,7 @@ std::vector<float> Engine::user_vectors(const IdSpan& users) {
   std::vector<float> vectors;
   QueryVector query;
   for (const Row row : rows) {
-    if (vectors.size() % (kBlock * settings_.dim) == 0) check_interrupt();
+    if (vectors.size() % (kRowsPerPin * settings_.dim) == 0) check_interrupt();
     model_.compose(row, latest_timestamp(), query);
     vectors.insert(vectors.end(), query.x.begin(), query.x.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
   }
@@ -49,7 +48,7 @@ std::vector<float> Engine::item_vectors(const IdSpan& items) {
   std::vector<float> vectors;
   AlignedFloats padded(model_.items.stride());
   for (const Row row : rows) {
-    if (vectors.size() % (kBlock * settings_.dim) == 0) check_interrupt();
+    if (vectors.size() % (kRowsPerPin * settings_.dim) == 0) check_interrupt();
     model_.items.rows.load(row, padded.data());
     vectors.insert(vectors.end(), padded.begin(), padded.begin() + static_cast<std::ptrdiff_t>(settings_.dim));
   }
@@ -81,9 +80,9 @@ void Engine::set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const flo
     if (ids.size > 0) table.ids.claim_kind(ids.kind);  // whoever came first with the other kind has it
   }
   AlignedFloats padded(table.stride(), 0.0f);
-  std::array<Row, kBlock> written;
+  std::array<Row, kRowsPerPin> written;
   std::uint64_t record = 0;
-  const std::size_t block = capacity.evicts() ? std::min(kBlock, capacity.most()) : kBlock;
+  const std::size_t block = capacity.evicts() ? std::min(kRowsPerPin, capacity.most()) : kRowsPerPin;
   for (std::size_t first = 0; first < ids.size; first += block) {
     check_interrupt();
     const std::size_t size = std::min(block, ids.size - first);
@@ -227,7 +226,7 @@ FactorTable Engine::factors_of(const EmbeddingTable& table) {
   factors.ids.kind = table.ids.kind();
   AlignedFloats padded(table.stride());
   for (Row row = 0; row < table.count(); ++row) {
-    if (row % kBlock == 0) check_interrupt();
+    if (row % kRowsPerPin == 0) check_interrupt();
     if (!table.is_live(row)) continue;
     factors.ids.append(table.ids, row);
     table.rows.load(row, padded.data());

@@ -12,8 +12,6 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kPiece = 16384;  // events between two looks at the interrupt
-
 // Those events of a batch that are good, in columns of their own.
 struct GoodEvents {
   IdArray users, items;
@@ -53,7 +51,7 @@ std::size_t Engine::learn_good(const EventColumns& events, std::size_t threads, 
   std::vector<BadEvent> reasons(size);
   std::size_t bad = 0;
   for (std::size_t e = 0; e < size; ++e) {
-    if (e % kPiece == 0) check_interrupt();
+    if (e % kEventsPerCheck == 0) check_interrupt();
     reasons[e] = check_.find(events, e);
     bad += reasons[e] != BadEvent::kNone;
   }
@@ -84,7 +82,7 @@ std::size_t Engine::find_no_room(const EventColumns& events, Claims& claims, std
   Newcomers newcomers(domain_, model_.users.ids, model_.items.ids, events, claims);
   std::size_t found = 0;
   for (std::size_t e = 0; e < reasons.size(); ++e) {
-    if (e % kPiece == 0) check_interrupt();
+    if (e % kEventsPerCheck == 0) check_interrupt();
     if (reasons[e] != BadEvent::kNone) continue;
     reasons[e] = newcomers.admit(e);
     found += reasons[e] != BadEvent::kNone;

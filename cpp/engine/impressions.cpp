@@ -15,7 +15,7 @@ namespace recengine {
 namespace {
 
 constexpr std::array<std::string_view, 3> kNames{"none", "ips", "top_k"};
-constexpr std::size_t kMaxCapacity = 100'000'000;
+constexpr std::size_t kMostImpressions = 100'000'000;
 constexpr std::size_t kFilterBits = std::size_t{1} << 16;
 
 void require_setting(bool is_valid, std::string_view name, std::string_view range, double value) {
@@ -44,7 +44,7 @@ Correction parse_correction(std::string_view name) {
 std::string_view name_of(Correction correction) { return kNames[static_cast<std::size_t>(correction)]; }
 
 void FeedbackSettings::validate() const {
-  require_setting(capacity >= 1 && capacity <= kMaxCapacity, "capacity", "between 1 and 1e8",
+  require_setting(capacity >= 1 && capacity <= kMostImpressions, "capacity", "between 1 and 1e8",
                   static_cast<double>(capacity));
   require_setting(window > 0, "window", "positive", window);
   require_setting(clip > 0 && clip <= 1e6, "clip", "positive and at most 1e6", clip);

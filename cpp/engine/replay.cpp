@@ -13,10 +13,6 @@ namespace {
 constexpr std::size_t kMerged = 4096;      // events in records of their own that are learned at once
 constexpr std::size_t kSmallRecord = 256;  // events; larger records are learned as they are
 
-void require(bool condition, const char* what) {
-  if (!condition) throw PayloadError(what);
-}
-
 }  // namespace
 
 void Engine::Replay::clear() {
@@ -55,9 +51,9 @@ void Engine::replay(std::span<const std::byte> record, Replay& pending) {
 }
 
 void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& pending) {
-  require((flags & ~(kHasValues | kHasWeights | kHasTimestamps | kHasSource)) == 0, "unknown columns");
+  require_payload((flags & ~(kHasValues | kHasWeights | kHasTimestamps | kHasSource)) == 0, "unknown columns");
   const auto latest = payload.get<double>();
-  require(std::abs(latest) <= kMaxTimestamp, "a timestamp is out of range");
+  require_payload(std::abs(latest) <= kMaxTimestamp, "a timestamp is out of range");
   std::string_view source;
   std::int64_t offset = 0;
   if ((flags & kHasSource) != 0) {
@@ -69,8 +65,8 @@ void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& p
   payload.get_ids(users);
   payload.get_ids(items);
   const std::size_t size = users.span.size;
-  require(size == items.span.size, "users and items of unequal length");
-  require(size > 0 || (flags & kHasSource) != 0, "no events");
+  require_payload(size == items.span.size, "users and items of unequal length");
+  require_payload(size > 0 || (flags & kHasSource) != 0, "no events");
   const auto column = [&]<class T>(std::uint32_t flag, T) -> std::span<const T> {
     return (flags & flag) != 0 ? payload.get_array<T>(size) : std::span<const T>();
   };
@@ -116,7 +112,7 @@ void Engine::learn_pending(Replay& pending) {
 }
 
 void Engine::replay_change(const RecordStart& start, PayloadReader& payload) {
-  require(start.flags == 0 || (start.flags == kHasBiases &&
+  require_payload(start.flags == 0 || (start.flags == kHasBiases &&
                                (start.kind == RecordKind::kSetUsers || start.kind == RecordKind::kSetItems)),
           "unknown columns");
   PayloadIds ids, others;
@@ -134,13 +130,13 @@ void Engine::replay_change(const RecordStart& start, PayloadReader& payload) {
       payload.get_ids(ids);
       payload.get_ids(others);
       payload.finish();
-      require(ids.span.size == others.span.size, "users and items of unequal length");
+      require_payload(ids.span.size == others.span.size, "users and items of unequal length");
       return insert_pairs(ids.span, others.span);
     }
     case RecordKind::kSetUsers:
     case RecordKind::kSetItems: {
       payload.get_ids(ids);
-      require(ids.span.size <= kMaxRecord / settings_.dim, "too many rows");
+      require_payload(ids.span.size <= kMaxRecord / settings_.dim, "too many rows");
       const auto vectors = payload.get_array<float>(ids.span.size * settings_.dim);
       const auto biases =
           start.flags == kHasBiases ? payload.get_array<float>(ids.span.size) : std::span<const float>();

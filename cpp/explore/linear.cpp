@@ -10,7 +10,7 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kBlock = 64;  // draws under way at once
+constexpr std::size_t kDrawsTogether = 64;  // draws under way at once
 
 // Scores of several draws: noise, candidates x width, padded to whole cache lines.
 class NoisyScores {
@@ -108,9 +108,9 @@ std::vector<std::uint32_t> thompson_slate(const Policy& policy, const LinearCand
   Remaining remaining(candidates.candidates);
   std::vector<std::uint32_t> slate;
   while (slate.size() < k && remaining.size() > 0) {
-    const std::size_t draw = slate.size() % kBlock;
+    const std::size_t draw = slate.size() % kDrawsTogether;
     if (draw == 0) {
-      noisy.draw(std::min({kBlock, k - slate.size(), remaining.size()}), draws);
+      noisy.draw(std::min({kDrawsTogether, k - slate.size(), remaining.size()}), draws);
       check_interrupt();
     }
     slate.push_back(noisy.best(remaining, draw));
@@ -125,13 +125,13 @@ Estimates thompson_propensities(const Policy& policy, const LinearCandidates& ca
   Draws draws(~seed);  // others than chose the slate
   NoisyScores noisy(policy, candidates, uncertainty);
   std::vector<std::size_t> wins(slate.size(), 0);
-  for (std::size_t first = 0; first < policy.samples; first += kBlock) {
-    const std::size_t count = std::min<std::size_t>(kBlock, policy.samples - first);
+  for (std::size_t first = 0; first < policy.samples; first += kDrawsTogether) {
+    const std::size_t count = std::min<std::size_t>(kDrawsTogether, policy.samples - first);
     noisy.draw(count, draws);
     check_interrupt();
     Remaining remaining(candidates.candidates);
     for (std::size_t slot = 0; slot < slate.size(); ++slot) {
-      if (slot % kBlock == kBlock - 1) check_interrupt();
+      if (slot % kDrawsTogether == kDrawsTogether - 1) check_interrupt();
       for (std::size_t draw = 0; draw < count; ++draw) wins[slot] += noisy.best(remaining, draw) == slate[slot];
       remaining.take(slate[slot]);
     }
@@ -166,13 +166,13 @@ std::vector<double> linear_slot_propensities(const Policy& policy, const LinearC
   }
   Draws draws(seed);
   NoisyScores noisy(policy, candidates, uncertainty);
-  for (std::size_t first = 0; first < policy.samples; first += kBlock) {
-    const std::size_t count = std::min<std::size_t>(kBlock, policy.samples - first);
+  for (std::size_t first = 0; first < policy.samples; first += kDrawsTogether) {
+    const std::size_t count = std::min<std::size_t>(kDrawsTogether, policy.samples - first);
     noisy.draw(count, draws);
     check_interrupt();
     Remaining remaining(candidates.candidates);
     for (std::size_t slot = 0; slot < slate.size(); ++slot) {
-      if (slot % kBlock == kBlock - 1) check_interrupt();
+      if (slot % kDrawsTogether == kDrawsTogether - 1) check_interrupt();
       for (std::size_t draw = 0; draw < count; ++draw) shares[slot * size + noisy.best(remaining, draw)] += 1;
       remaining.take(slate[slot]);
     }

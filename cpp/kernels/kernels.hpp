@@ -25,6 +25,9 @@
 
 namespace recengine {
 
+// How many floats a row of so many takes.
+constexpr std::size_t padded(std::size_t dim) { return (dim + kRowPadding - 1) / kRowPadding * kRowPadding; }
+
 // The kernels in use by the process. Chosen at first use: the best the machine can run, or the one RECENGINE_KERNELS
 // names. Throws std::invalid_argument listing the valid names if RECENGINE_KERNELS names an unknown or unsupported one.
 const Kernels& active_kernels();

@@ -255,6 +255,7 @@ void add_scaled(float* x, const Element* row, float scale, std::size_t n) {
 #include "kernels/steps.inl"
 // These use what stands before them.
 #include "kernels/codes.inl"
+#include "kernels/screen_many.inl"
 #include "kernels/encode.inl"
 
 template <class Element>

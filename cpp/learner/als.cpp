@@ -15,7 +15,7 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kTile = 64;          // rows that a thread takes at a time
+constexpr std::size_t kRowTile = 64;          // rows that a thread takes at a time
 constexpr std::size_t kGramianRows = 256;  // summed in floats before they go into the doubles
 constexpr std::size_t kAhead = 128;        // of a row's pairs, and floats of each, that are fetched ahead
 constexpr std::size_t kAheadFloats = 256;
@@ -139,8 +139,8 @@ void Als::settle(AlignedFloats& users, AlignedFloats& items, std::size_t threads
   std::atomic<bool> never{false};
   for (AlignedFloats* const rows : {&users, &items}) {
     for_tiles(
-        rows->size() / n, kTile, threads, never,
-        [&, tile = AlignedFloats(kTile * n)](std::size_t first, std::size_t size) mutable {
+        rows->size() / n, kRowTile, threads, never,
+        [&, tile = AlignedFloats(kRowTile * n)](std::size_t first, std::size_t size) mutable {
           std::fill(tile.begin(), tile.end(), 0.0f);
           active_kernels().multiply(&(*rows)[first * n], n, 1, back_.data(), n, tile.data(), size, n);
           std::copy_n(tile.begin(), size * n, rows->begin() + static_cast<std::ptrdiff_t>(first * n));
@@ -162,7 +162,7 @@ bool Als::solve_side(const Interactions& pairs, AlignedFloats& rows, AlignedFloa
   for (float& value : common) value *= settings_.unobserved_weight;
 
   AlignedFloats turned(others.size(), 0.0f);
-  for_tiles(pairs.num_others(), kTile, threads, stop, [&](std::size_t first, std::size_t size) {
+  for_tiles(pairs.num_others(), kRowTile, threads, stop, [&](std::size_t first, std::size_t size) {
     kernels.multiply(&others[first * n], n, 1, basis.vectors.data(), dim, &turned[first * n], size, n);
   });
   if (stop.load(std::memory_order_relaxed)) return false;
@@ -173,8 +173,8 @@ bool Als::solve_side(const Interactions& pairs, AlignedFloats& rows, AlignedFloa
 
   // From here on every row has to be turned too: after an interrupt that is all that is done to the others.
   for_tiles(
-      pairs.num_rows(), kTile, threads, stop,
-      [&, here = AlignedFloats(kTile * n), work = AlignedFloats(4 * n), chosen = std::vector<const float*>()](
+      pairs.num_rows(), kRowTile, threads, stop,
+      [&, here = AlignedFloats(kRowTile * n), work = AlignedFloats(4 * n), chosen = std::vector<const float*>()](
           std::size_t first, std::size_t size) mutable {
         std::fill(here.begin(), here.end(), 0.0f);
         kernels.multiply(&rows[first * n], n, 1, basis.vectors.data(), dim, here.data(), size, n);

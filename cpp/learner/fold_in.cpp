@@ -11,7 +11,7 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kTile = 32;        // items turned at a time
+constexpr std::size_t kItemTile = 32;        // items turned at a time
 constexpr float kTolerance = 1e-6f;      // of the residual: as exact as floats get
 constexpr std::size_t kSpareSteps = 16;  // beyond one for each item, after which only rounding is left
 constexpr std::size_t kMostSteps = 500;
@@ -90,11 +90,11 @@ void FoldIn::solve(std::span<const Row> items, std::span<const float> weights, f
   const Kernels& kernels = active_kernels();
   const Basis& basis = fresh_basis();
   thread_local Scratch scratch;
-  scratch.tile.resize(kTile * n);
+  scratch.tile.resize(kItemTile * n);
   scratch.turned.assign(items.size() * n, 0.0f);
   scratch.rows.resize(items.size());
-  for (std::size_t first = 0; first < items.size(); first += kTile) {
-    const std::size_t size = std::min(kTile, items.size() - first);
+  for (std::size_t first = 0; first < items.size(); first += kItemTile) {
+    const std::size_t size = std::min(kItemTile, items.size() - first);
     for (std::size_t k = 0; k < size; ++k) {
       items_.rows.load(items[first + k], &scratch.tile[k * n]);
       scratch.rows[first + k] = &scratch.turned[(first + k) * n];

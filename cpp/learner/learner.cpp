@@ -31,8 +31,6 @@ float grown(float sum, float square) {
   return std::min(sum * kKeptSum + (square <= kMaxAccumulator ? square : kMaxAccumulator), kMaxAccumulator);
 }
 
-std::size_t padded(std::size_t count) { return (count + kRowPadding - 1) / kRowPadding * kRowPadding; }
-
 }  // namespace
 
 // Rows that move along one vector, each by its own factor: the first `count` of each list.

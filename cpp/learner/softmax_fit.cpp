@@ -34,8 +34,6 @@ void shuffle(std::vector<std::uint32_t>& numbers, std::uint64_t seed, std::uint6
   }
 }
 
-std::size_t padded(std::size_t count) { return (count + kRowPadding - 1) / kRowPadding * kRowPadding; }
-
 }  // namespace
 
 void SoftmaxFitSettings::validate() const {

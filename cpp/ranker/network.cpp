@@ -13,8 +13,6 @@ namespace {
 
 constexpr std::uint64_t kNetworkStream = 0x6D6C70u;  // "mlp"
 
-std::size_t padded(std::size_t size) { return (size + kRowPadding - 1) / kRowPadding * kRowPadding; }
-
 }  // namespace
 
 Network::Network(std::size_t signals, std::uint64_t seed)

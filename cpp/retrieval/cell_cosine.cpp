@@ -14,15 +14,13 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kGroup = 16;          // blocks screened with one threshold
-constexpr std::size_t kPromising = 4;       // clusters visited first
+constexpr std::size_t kNearest = 4;       // clusters visited first
 constexpr float kTiny = 1e-30f;             // of a centre's length, so that nothing is divided by zero
-constexpr std::size_t kHits = 64;           // rows that wait to be scored
-constexpr std::size_t kCellsPerCheck = 64;  // between two looks at the interrupt
+constexpr std::size_t kWaiting = 64;           // rows that wait to be scored
 
 // What a cosine in floats may be above the exact one: the inner product by n 2^-24 of both lengths, the norm by half of
 // that, the screened product by less.
-float rounding(std::size_t n) { return static_cast<float>(n + 32) * 0x1p-22f; }
+float cosine_rounding(std::size_t n) { return static_cast<float>(n + 32) * 0x1p-22f; }
 
 // All cells, those first whose centres have the largest cosines, so that the threshold rises early.
 std::vector<Row> by_angle(const Directory& directory, const float* query) {
@@ -32,7 +30,7 @@ std::vector<Row> by_angle(const Directory& directory, const float* query) {
   directory.multiply(query, 1, dots.data());
   const std::size_t clusters = directory.num_centres();
   for (std::size_t j = 0; j < clusters; ++j) dots[j] /= std::max(directory.centres().norms[j], kTiny);
-  const auto first = static_cast<std::ptrdiff_t>(std::min(kPromising, clusters));
+  const auto first = static_cast<std::ptrdiff_t>(std::min(kNearest, clusters));
   std::partial_sort(order.begin(), order.begin() + first, order.begin() + static_cast<std::ptrdiff_t>(clusters),
                     [&dots](Row a, Row b) { return dots[a] > dots[b]; });
   return order;
@@ -56,8 +54,8 @@ SearchReport CellIndex::scan_cosine(const float* query, const Selection& selecti
   };
   score(pending);
   const auto screen = [&](const Cell& cell, std::size_t first, std::size_t count) {
-    std::array<unsigned short, kGroup> found;
-    const float cosine = top.threshold() - rounding(items_.stride());
+    std::array<unsigned short, kScreenedBlocks> found;
+    const float cosine = top.threshold() - cosine_rounding(items_.stride());
     const std::uint32_t start = cell.lock().begin_read();
     Screening screening = coded.screening(cell.length(), cell.error(), cell.block_norm(first), 0.0f);
     if (!(cosine > 0)) screening.limit = -INFINITY;  // norms are bounded from below only
@@ -76,7 +74,7 @@ SearchReport CellIndex::scan_cosine(const float* query, const Selection& selecti
       }
     }
     // At once until there is a threshold.
-    if (hits.size() < kHits && top.threshold() > -INFINITY) return;
+    if (hits.size() < kWaiting && top.threshold() > -INFINITY) return;
     score(hits);
     hits.clear();
   };
@@ -85,7 +83,7 @@ SearchReport CellIndex::scan_cosine(const float* query, const Selection& selecti
     const Cell& cell = *now.cell(order[i]);
     if (i + 1 < order.size()) now.cell(order[i + 1])->prefetch();
     const std::size_t blocks = cell.blocks();
-    for (std::size_t first = 0; first < blocks; first += kGroup) screen(cell, first, std::min(kGroup, blocks - first));
+    for (std::size_t first = 0; first < blocks; first += kScreenedBlocks) screen(cell, first, std::min(kScreenedBlocks, blocks - first));
     if (i % kCellsPerCheck == 0) check_interrupt();
   }
   score(hits);

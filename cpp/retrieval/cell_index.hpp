@@ -38,6 +38,8 @@
 
 namespace recengine {
 
+inline constexpr std::size_t kCellsPerCheck = 256;  // between two looks at the interrupt
+
 // What a search did.
 struct SearchReport {
   std::size_t cells = 0;     // clusters there are

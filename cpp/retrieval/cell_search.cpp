@@ -14,13 +14,9 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kGroup = 16;           // blocks screened with one threshold
-constexpr std::size_t kEarly = 1024;         // rows screened while the threshold still rises fast
-constexpr std::size_t kHits = 16;            // rows scored together
 constexpr std::size_t kPromising = 12;       // clusters visited by promise before the others are looked through
 constexpr std::size_t kPromisingAlone = 4;   // the same of each of several queries
 constexpr std::size_t kAhead = 2;            // cells between fetching and visiting one
-constexpr std::size_t kCellsPerCheck = 256;  // between two looks at the interrupt
 
 }  // namespace
 
@@ -80,10 +76,10 @@ struct CellIndex::Search {
   // Scores the rows that were hit, several at a time.
   void score_hits() {
     const EmbeddingTable& items = index.items_;
-    std::array<float, kHits> scores;
+    std::array<float, kScoredTogether> scores;
     report.scored += memory.hits.size();
-    for (std::size_t first = 0; first < memory.hits.size(); first += kHits) {
-      const auto rows = std::span<const Row>(memory.hits).subspan(first, std::min(kHits, memory.hits.size() - first));
+    for (std::size_t first = 0; first < memory.hits.size(); first += kScoredTogether) {
+      const auto rows = std::span<const Row>(memory.hits).subspan(first, std::min(kScoredTogether, memory.hits.size() - first));
       items.rows.gather_dot(query, rows, scores.data());
       for (std::size_t i = 0; i < rows.size(); ++i) {
         const float value = scores[i] + load_relaxed(&items.bias[rows[i]]);
@@ -106,7 +102,7 @@ struct CellIndex::Search {
     report.pending = memory.pending.size();
     for (const Row row : memory.pending) {
       hit(row);
-      if (memory.hits.size() == kHits) score_hits();
+      if (memory.hits.size() == kScoredTogether) score_hits();
     }
     score_hits();
   }
@@ -119,7 +115,7 @@ struct CellIndex::Search {
   // leaves. Rows behind those are no longer than they.
   std::size_t blocks_from(const Cell& cell, std::size_t first, std::size_t blocks, float most_bias) const {
     const float reach = memory.coded.reach();
-    const std::size_t most = std::min(report.screened < kEarly ? kGroup / 4 : kGroup, blocks - first);
+    const std::size_t most = std::min(report.screened < kEarlyRows ? kScreenedBlocks / 4 : kScreenedBlocks, blocks - first);
     const float threshold = top.threshold();
     const auto falls_short = [&](std::size_t b) {
       return cell.block_norm(b) * reach + most_bias + CodedQuery::kSlack < threshold;  // not for a NaN
@@ -141,7 +137,7 @@ struct CellIndex::Search {
       count = blocks_from(cell, first, blocks, most_bias);
       if (count == 0) return;
       const std::uint32_t start = cell.lock().begin_read();
-      std::array<unsigned short, kGroup> hits;
+      std::array<unsigned short, kScreenedBlocks> hits;
       bool any =
           active_kernels().screen(cell.block(first), count, index.items_.stride(), screening(cell, first), hits.data());
       if (!cell.lock().unchanged(start)) {  // written while we looked: none of it counts
@@ -164,7 +160,7 @@ struct CellIndex::Search {
       }
     }
     // At once while the threshold rises fast; later they may wait for what was asked for to arrive.
-    if (report.screened < kEarly || memory.hits.size() >= kHits) score_hits();
+    if (report.screened < kEarlyRows || memory.hits.size() >= kScoredTogether) score_hits();
   }
 
   static constexpr float kDone = -INFINITY;  // the bound of a cell that was visited, or is empty
@@ -357,7 +353,7 @@ struct CellIndex::SearchTile {
     for (std::size_t first = 0, count = 0; first < blocks; first += count) {
       mask &= reaching_block(cell, first, most_bias);
       if (mask == 0) return;
-      count = std::min(kGroup, blocks - first);
+      count = std::min(kScreenedBlocks, blocks - first);
       while (count > 1 && (mask & reaching_block(cell, first + count - 1, most_bias)) == 0) --count;
       screen(cell, first, count, mask);
     }
@@ -366,7 +362,7 @@ struct CellIndex::SearchTile {
   void screen(const Cell& cell, std::size_t first, std::size_t count, unsigned mask) {
     std::array<Screening, kTogether> screenings;
     std::array<std::size_t, kTogether> lanes;
-    std::array<unsigned short, kTogether * kGroup> hits;
+    std::array<unsigned short, kTogether * kScreenedBlocks> hits;
     const std::uint32_t start = cell.lock().begin_read();
     const Limits all = limits(cell, first);
     std::size_t size = 0;

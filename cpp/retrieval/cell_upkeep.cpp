@@ -19,7 +19,6 @@ constexpr std::size_t kMinRows = 4096;        // below, clusters cost more than 
 constexpr std::size_t kRowsPerCluster = 160;  // where the catalogue is small
 constexpr double kClusterRoots = 4;           // and so many times the root of the rows where it is large
 constexpr std::size_t kSamplePerCluster = 48;
-constexpr std::size_t kPiece = 1024;      // rows assigned between two looks at `stop`
 constexpr std::size_t kMaxRefined = 32;   // worn clusters built anew in one step
 constexpr std::size_t kMinLoose = 1024;   // newcomers that wait for their clusters
 constexpr std::size_t kLooseShare = 256;  // or one row in so many
@@ -50,9 +49,9 @@ std::vector<std::uint32_t> assign(const EmbeddingTable& items, const Centres& ce
   std::vector<std::uint32_t> nearest(rows.size());
   std::atomic<std::size_t> next{0};
   run_parallel(threads, stop, [&](std::size_t) {
-    for (std::size_t first; (first = next.fetch_add(kPiece, std::memory_order_relaxed)) < rows.size();) {
+    for (std::size_t first; (first = next.fetch_add(kVectorsPerCheck, std::memory_order_relaxed)) < rows.size();) {
       if (stop.load(std::memory_order_relaxed)) return;
-      const auto piece = rows.subspan(first, std::min(kPiece, rows.size() - first));
+      const auto piece = rows.subspan(first, std::min(kVectorsPerCheck, rows.size() - first));
       const AlignedFloats vectors = copies(items, piece);
       nearest_centres(centres, vectors.data(), piece.size(), nearest.data() + first);
     }

@@ -12,7 +12,6 @@ namespace recengine {
 namespace {
 
 constexpr std::size_t kTile = 16;     // vectors that scan_many takes at once
-constexpr std::size_t kPiece = 1024;  // vectors between two looks at `stop`
 constexpr int kIterations = 6;        // later ones hardly move anything
 
 // -|c|^2 / 2: added to the inner product it orders centres by distance.
@@ -75,9 +74,9 @@ Centres k_means(const AlignedFloats& vectors, std::size_t stride, std::size_t k,
   for (int iteration = 0; iteration < kIterations && !stop.load(std::memory_order_relaxed); ++iteration) {
     std::atomic<std::size_t> next{0};
     run_parallel(threads, stop, [&](std::size_t) {
-      for (std::size_t first; (first = next.fetch_add(kPiece, std::memory_order_relaxed)) < count;) {
+      for (std::size_t first; (first = next.fetch_add(kVectorsPerCheck, std::memory_order_relaxed)) < count;) {
         if (stop.load(std::memory_order_relaxed)) return;
-        nearest_centres(centres, vector(first), std::min(kPiece, count - first), nearest.data() + first);
+        nearest_centres(centres, vector(first), std::min(kVectorsPerCheck, count - first), nearest.data() + first);
       }
     });
     if (stop.load(std::memory_order_relaxed)) break;

@@ -22,6 +22,8 @@ struct Centres {
   void replace(std::size_t j, const float* centre);
 };
 
+inline constexpr std::size_t kVectorsPerCheck = 1024;  // between two looks at `stop`
+
 // The nearest centre, by Euclidean distance, of each of `count` vectors that lie one after another.
 // REQUIRES: there is a centre.
 void nearest_centres(const Centres& centres, const float* vectors, std::size_t count, std::uint32_t* nearest);

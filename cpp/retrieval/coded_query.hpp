@@ -10,6 +10,10 @@
 
 namespace recengine {
 
+inline constexpr std::size_t kScreenedBlocks = 16;  // with one threshold
+inline constexpr std::size_t kScoredTogether = 16;  // rows that were hit
+inline constexpr std::size_t kEarlyRows = 1024;     // screened while the threshold still rises fast
+
 struct CodedQuery {
   static constexpr float kLargest = 1e38f;  // scores below it, and what they are sums of, are finite
 

@@ -16,9 +16,6 @@ namespace recengine {
 namespace {
 
 constexpr Row kWord = 64;                  // rows of a liveness word
-constexpr std::size_t kGroup = 16;         // blocks screened with one threshold
-constexpr std::size_t kEarly = 1024;       // rows screened while the threshold still rises fast
-constexpr std::size_t kHits = 16;          // rows scored together
 constexpr Row kExtended = 1024;            // rows coded for the first time by a query,
 constexpr Row kExtendedShare = 32;         // or one in so many
 constexpr std::size_t kRecoded = 512;      // rows coded anew by a query,
@@ -26,7 +23,6 @@ constexpr std::size_t kRecodedShare = 64;  // or one in so many
 constexpr std::size_t kReplacedShare = 8;  // more replaced rows than one in so many: all are coded again, in order
 constexpr float kTypical = 4;              // norms within this factor are much the same
 constexpr int kUnfitting = 64;
-constexpr Row kRowsPerCheck = 4096;            // coded between two looks at the interrupt
 constexpr std::size_t kGroupsPerCheck = 1024;  // between two looks at the interrupt
 
 // Relaxed: read under the sequence lock, or before the rows it bounds are published.
@@ -188,7 +184,7 @@ struct LaggingCodes::Scan {
   std::vector<Row> pending{};
   float typical_norm = 0;
   std::size_t most_recoded = 0;
-  std::array<Row, kHits + kWord> hits{};
+  std::array<Row, kScoredTogether + kWord> hits{};
   std::size_t num_hits = 0;
   std::size_t recoded = 0;
   SearchReport report{};
@@ -201,7 +197,7 @@ struct LaggingCodes::Scan {
   }
 
   void score_hits() {
-    std::array<float, kHits + kWord> scores;
+    std::array<float, kScoredTogether + kWord> scores;
     const std::span<const Row> rows(hits.data(), num_hits);
     items.rows.gather_dot(query, rows, scores.data());
     report.scored += num_hits;
@@ -220,7 +216,7 @@ struct LaggingCodes::Scan {
   void score_pending() {
     for (std::size_t i = 0; i < pending.size(); ++i) {
       hit(pending[i]);
-      if (num_hits >= kHits) score_hits();
+      if (num_hits >= kScoredTogether) score_hits();
       if (i % kRowsPerCheck == 0) check_interrupt();
     }
     score_hits();
@@ -232,7 +228,7 @@ struct LaggingCodes::Scan {
     const float norm = std::max(coded.code.norm, typical_norm);
     const float reach = norm * (1 + coded.rounding + 0x1p-18f);  // rounding: of longer rows, too, and larger biases
     const std::size_t blocks = count / kBlockRows;
-    std::array<unsigned short, kGroup> found;
+    std::array<unsigned short, kScreenedBlocks> found;
     const std::uint32_t start = codes.lock_.begin_read();
     const auto bound = [](const std::atomic<float>& value) { return value.load(std::memory_order_relaxed); };
     const Screening screening =
@@ -250,16 +246,16 @@ struct LaggingCodes::Scan {
         const Row row = first + static_cast<Row>(b * kBlockRows) + static_cast<Row>(std::countr_zero(left));
         if (pending.empty() || !std::binary_search(pending.begin(), pending.end(), row)) hit(row);
       }
-      if (num_hits >= kHits) score_hits();
+      if (num_hits >= kScoredTogether) score_hits();
     }
-    if (report.screened < kEarly) score_hits();
+    if (report.screened < kEarlyRows) score_hits();
   }
 
   void run(Row count) {
     std::size_t groups = 0;
     for_each_run(count, [&](std::size_t begin, std::size_t rows) {
       for (std::size_t done = 0, size = 0; done < rows; done += size) {
-        size = std::min(report.screened < kEarly ? std::size_t{kWord} : kGroup * kBlockRows, rows - done);
+        size = std::min(report.screened < kEarlyRows ? std::size_t{kWord} : kScreenedBlocks * kBlockRows, rows - done);
         screen(static_cast<Row>(begin + done), size);
         if (++groups % kGroupsPerCheck == 0) check_interrupt();
       }

@@ -11,8 +11,6 @@ namespace recengine {
 
 namespace {
 
-std::size_t padded(std::size_t dim) { return (dim + kRowPadding - 1) / kRowPadding * kRowPadding; }
-
 }  // namespace
 
 EmbeddingTable::EmbeddingTable(EpochDomain& domain, std::size_t dim, Initializer initializer, Storage storage)

@@ -31,6 +31,9 @@
 
 namespace recengine {
 
+// Rows or events that a writer's pin is held for: who wants to pause writers waits for no more.
+inline constexpr std::size_t kRowsPerPin = 256;
+
 class EpochDomain {
  public:
   EpochDomain() = default;

@@ -9,12 +9,6 @@
 
 namespace recengine {
 
-namespace {
-
-constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;  // one system call moves less than 2 GiB
-
-}  // namespace
-
 void fail_io(const char* what, const std::filesystem::path& path) {
   throw std::system_error(errno, std::generic_category(), std::string("cannot ") + what + " " + path.string());
 }

@@ -14,6 +14,8 @@ namespace recengine {
 // Throws std::system_error with errno: "cannot <what> <path>".
 [[noreturn]] void fail_io(const char* what, const std::filesystem::path& path);
 
+inline constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;  // one system call moves less than 2 GiB
+
 // Repeats a system call that a signal interrupted.
 template <class Call>
 auto retry(Call call) {

@@ -3,6 +3,7 @@
 // that the engine starts itself have none: they follow the thread that started them.
 #pragma once
 
+#include <cstddef>
 #include <stdexcept>
 #include <utility>
 
@@ -44,6 +45,10 @@ class Uninterrupted {
  private:
   Interrupt* const before_;
 };
+
+// What may lie between two looks at the interrupt.
+inline constexpr std::size_t kRowsPerCheck = 4096;
+inline constexpr std::size_t kEventsPerCheck = 16384;
 
 inline bool interrupt_requested() { return current_interrupt != nullptr && current_interrupt->requested(); }
 inline void check_interrupt() {
