@@ -73,8 +73,8 @@ Decision get_decision(PayloadReader& from) {
   const Choice choice = from.get_array<Choice>(1)[0];
   Decision decision;
   require_payload(choice.policy <= PolicyKind::kSquareCb && choice.precision <= PrecisionKind::kShared &&
-              choice.diversity <= DiversityKind::kMaxPerGroup && choice.certified <= 1,
-          "a choice is of an unknown kind");
+                      choice.diversity <= DiversityKind::kMaxPerGroup && choice.certified <= 1,
+                  "a choice is of an unknown kind");
   decision.policy = {choice.policy, choice.parameter, choice.precision, choice.samples};
   decision.policy.validate();
   decision.diversity = {choice.diversity, choice.weight, choice.count};
