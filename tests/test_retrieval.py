@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -218,6 +219,11 @@ def test_plan_says_what_was_done() -> None:
     assert engine.plan(0, retrieval=Flat())["retrieval"] == "flat"
     assert engine.plan(0, retrieval=Flat(codes=False))["retrieval"] == "rows"
     assert engine.plan(0, retrieval=Graph())["certified"] is False
+    assert engine.plan(0, 5, retrieval=Graph(ef=50))["rows_scored"] >= 50
+    assert engine.plan(0, among=[1, 2])["rows_scored"] == 2
+    assert engine.plan(0, filter=engine.filter("few"))["rows_scored"] == 3
+    stranger = engine.plan(12_345)
+    assert (stranger["retrieval"], stranger["rows_scored"]) == ("popular", 9_000)
 
 
 def test_upkeep_in_the_background_builds_cells() -> None:
@@ -323,6 +329,51 @@ def test_exact_between_bursts_of_learning(options: dict[str, Any]) -> None:
         assert lagging > 30
 
 
+def test_rows_too_short_for_their_squares() -> None:
+    """Squares of coordinates below 1e-19 lose digits, and below 1e-23 all of them; bounds and cosines know."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6_000, 2)) * 10.0 ** rng.uniform(-26, -18, (6_000, 1))
+    engine = Engine.from_factors(np.arange(50), rng.normal(size=(50, 2)), np.arange(6_000), vectors, maintenance=False)
+    engine.maintain()
+    rows = np.asarray(engine.item_vector(list(range(6_000))), dtype=np.float64)
+    lengths = np.linalg.norm(rows, axis=1)
+    for user in range(50):
+        expected = engine.recommend(user, 20, retrieval=Flat(codes=False))
+        for way in CERTIFIED:
+            assert engine.recommend(user, 20, retrieval=way).ids.tolist() == expected.ids.tolist()
+        query = np.asarray(engine.user_vector(user), dtype=np.float64)
+        for scale in (1.0, 1e-24):
+            found = engine.search(query * scale, 20, metric="cosine")
+            cosines = rows @ query / lengths / np.linalg.norm(query)
+            np.testing.assert_allclose(found.scores, np.sort(cosines)[::-1][:20], rtol=1e-5)
+            assert engine.search(query * scale, 20, metric="cosine", retrieval=Flat(codes=False)).ids.tolist() == (
+                found.ids.tolist()
+            )
+
+
+def test_removals_beside_queries_leave_rankings_whole() -> None:
+    engine = made(9_000)
+    engine.maintain()
+    stop = threading.Event()
+
+    def churn() -> None:
+        rng = np.random.default_rng(2)
+        while not stop.is_set():
+            gone = rng.choice(9_000, 200, replace=False)
+            engine.remove_items(gone)
+            engine.set_items(gone, rng.normal(size=(200, 16)) * 3)
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        short = sum(len(engine.recommend(user % 50, 20).ids) < 20 for user in range(3_000))
+        short += sum(int((np.asarray(engine.recommend(list(range(50)), 20).counts) < 20).sum()) for _ in range(60))
+    finally:
+        stop.set()
+        thread.join()
+    assert short <= 6  # an item may still go between the last look and the copy of its id
+
+
 def test_bad_input() -> None:
     engine = made(100)
     for wrong in (0, -1, 2**63):
@@ -340,6 +391,17 @@ def test_bad_input() -> None:
         engine.search([float("nan")] * 16, retrieval=Cells())
     with pytest.raises(ValueError, match="3"):
         engine.search([1.0] * 3, retrieval=Graph())
+    for wrong_k in (1.0, True, "3", None):
+        with pytest.raises(TypeError, match=re.escape(f"k must be an int, not {wrong_k!r}")):
+            engine.recommend(0, wrong_k)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="k must be at least 0, not -3"):
+        engine.recommend(0, np.int64(-3))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="k must be at most 134217728 for 2 queries at once, not 1000000000"):
+        engine.recommend([0, 1], 1_000_000_000)
+    assert len(engine.recommend(0, 2**70).ids) == 100
+    assert engine.recommend(0, 3, retrieval=Cells(max_cells=np.int64(4))).ids.shape == (3,)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"not 1e\+300"):
+        engine.search([1e300] * 16)
     assert engine.recommend(0, 0, retrieval=Cells()).ids.tolist() == []
     assert len(engine.recommend(0, 1_000, retrieval=Cells()).ids) == 100
     empty = Engine(dim=4)

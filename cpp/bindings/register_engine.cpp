@@ -168,14 +168,14 @@ void learn_many(Engine& engine, py::handle users, py::handle items, py::handle v
   throw py::error_already_set();
 }
 
-py::tuple recommend(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen, py::handle exclude,
-                    py::handle among, py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context) {
+py::tuple recommend(Engine& engine, py::handle user, Count k, bool exclude_seen, py::handle exclude, py::handle among,
+                    py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context) {
   const Id id = to_id(user, "user");
   const Options options(k, exclude_seen, exclude, among, filter, retrieval, std::move(context));
   return to_ranking(released([&] { return engine.recommend(id, options.value()); }));
 }
 
-py::tuple recommend_history(Engine& engine, py::handle history, py::ssize_t k, bool exclude_seen, py::handle exclude,
+py::tuple recommend_history(Engine& engine, py::handle history, Count k, bool exclude_seen, py::handle exclude,
                             py::handle among, py::handle filter, const RetrievalChoice& retrieval,
                             std::vector<float> context) {
   const IdColumn items(history, "item");
@@ -183,7 +183,7 @@ py::tuple recommend_history(Engine& engine, py::handle history, py::ssize_t k, b
   return to_ranking(released([&] { return engine.recommend_history(items.span(), options.value()); }));
 }
 
-py::tuple recommend_many(Engine& engine, py::handle users, py::ssize_t k, bool exclude_seen, py::handle exclude,
+py::tuple recommend_many(Engine& engine, py::handle users, Count k, bool exclude_seen, py::handle exclude,
                          py::handle among, py::handle filter, const RetrievalChoice& retrieval,
                          std::vector<float> context) {
   const IdColumn ids(users, "user");
@@ -193,7 +193,7 @@ py::tuple recommend_many(Engine& engine, py::handle users, py::ssize_t k, bool e
                         rankings.certified);
 }
 
-py::dict plan(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among,
+py::dict plan(Engine& engine, py::handle user, Count k, bool exclude_seen, py::handle exclude, py::handle among,
               py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context) {
   const Id id = to_id(user, "user");
   const Options options(k, exclude_seen, exclude, among, filter, retrieval, std::move(context));
@@ -219,8 +219,8 @@ py::dict plan(Engine& engine, py::handle user, py::ssize_t k, bool exclude_seen,
   return values;
 }
 
-py::tuple search(Engine& engine, const Vectors& vector, bool cosine, py::ssize_t k, py::handle exclude,
-                 py::handle among, py::handle filter, const RetrievalChoice& retrieval) {
+py::tuple search(Engine& engine, const Vectors& vector, bool cosine, Count k, py::handle exclude, py::handle among,
+                 py::handle filter, const RetrievalChoice& retrieval) {
   if (vector.ndim() != 1)
     throw py::value_error(message("vector must be one-dimensional, not of shape ", shape_of(vector)));
   const Options options(k, false, exclude, among, filter, retrieval);
@@ -230,7 +230,7 @@ py::tuple search(Engine& engine, const Vectors& vector, bool cosine, py::ssize_t
 
 // similar_items and similar_by_behaviour
 template <Rankings (Engine::*Find)(const Id&, const QueryOptions&)>
-py::tuple similar_items(Engine& engine, py::handle item, py::ssize_t k, py::handle exclude, py::handle among,
+py::tuple similar_items(Engine& engine, py::handle item, Count k, py::handle exclude, py::handle among,
                         py::handle filter, const RetrievalChoice& retrieval) {
   const Id id = to_id(item, "item");
   const Options options(k, false, exclude, among, filter, retrieval);

@@ -194,7 +194,7 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
 
   engine
       .def("explore",
-           [](Engine& self, py::handle user, py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among,
+           [](Engine& self, py::handle user, Count k, bool exclude_seen, py::handle exclude, py::handle among,
               py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context,
               const ExploreOptions& explore, std::optional<std::int64_t> seed) {
              const Id id = to_id(user, "user");
@@ -203,7 +203,7 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
              return std::make_shared<Decision>(released([&] { return self.explore(id, options.value(), seeded); }));
            })
       .def("explore_history",
-           [](Engine& self, py::handle history, py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among,
+           [](Engine& self, py::handle history, Count k, bool exclude_seen, py::handle exclude, py::handle among,
               py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context,
               const ExploreOptions& explore, std::optional<std::int64_t> seed) {
              const IdColumn items(history, "item");
@@ -213,7 +213,7 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
                  released([&] { return self.explore_history(items.span(), options.value(), seeded); }));
            })
       .def("explore_many",
-           [](Engine& self, py::handle users, py::ssize_t k, bool exclude_seen, py::handle exclude, py::handle among,
+           [](Engine& self, py::handle users, Count k, bool exclude_seen, py::handle exclude, py::handle among,
               py::handle filter, const RetrievalChoice& retrieval, std::vector<float> context,
               const ExploreOptions& explore, std::optional<std::int64_t> seed) {
              const IdColumn ids(users, "user");

@@ -363,6 +363,11 @@ class Engine {
                      TopK<float>& top) const;
   float score_of(const QueryVector& query, Row item) const;
   std::vector<Scored<float>> most_popular(std::size_t k, const Selection& selection, const Resolved& resolved);
+  bool all_live(const std::vector<Scored<float>>& best) const;
+  template <class Find>
+  std::vector<Scored<float>> find_live(Find find) const;
+  std::vector<Scored<float>> answer_live(const Asker& asker, std::size_t k, const QueryOptions& options,
+                                         const Resolved& resolved, Plan& plan);
   void append(Rankings& rankings, const std::vector<Scored<float>>& best) const;
   static std::size_t num_candidates(std::size_t k, const ExploreOptions& explore);
   std::uint64_t seed_of(const ExploreOptions& explore);

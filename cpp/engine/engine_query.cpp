@@ -76,6 +76,10 @@ Engine::Resolved Engine::resolve(const QueryOptions& options) {
   return resolved;
 }
 
+bool Engine::all_live(const Best& best) const {
+  return std::all_of(best.begin(), best.end(), [this](const auto& found) { return model_.items.is_live(found.row); });
+}
+
 void Engine::append(Rankings& rankings, const Best& best) const {
   rankings.ids.kind = model_.items.ids.kind();  // also of a ranking that is empty
   std::size_t count = 0;
@@ -123,7 +127,11 @@ Best Engine::retrieve(const Asker& asker, std::size_t k, const QueryOptions& opt
                       RetrievalReport& report) {
   const QueryVector& query = asker.query;
   const Selection selection = selection_for(asker, options, resolved);
-  if (is_nobody(asker.user, query)) return most_popular(k, selection, resolved);
+  if (is_nobody(asker.user, query)) {
+    report.way = Way::kPopular;
+    report.search.scored = resolved.among ? resolved.among->size() : model_.items.size();
+    return most_popular(k, selection, resolved);
+  }
   TopK<float> top(capped(k));
   const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
   const RetrievalOptions retrieval = with_threads(options.retrieval);
@@ -161,7 +169,7 @@ Engine::Answer Engine::answer_user(const Id& user, std::size_t k, const QueryOpt
   found.asker.user = find(model_.users.ids, user);
   model_.compose(found.asker.user, latest_timestamp(), found.asker.query);
   Plan plan;
-  found.best = answer(found.asker, k, options, resolved, plan);
+  found.best = answer_live(found.asker, k, options, resolved, plan);
   found.certified = plan.retrieval.search.certified;
   queries_.fetch_add(1, std::memory_order_relaxed);
   return found;
@@ -180,10 +188,28 @@ Engine::Answer Engine::answer_visitor(const IdSpan& history, std::size_t k, cons
     sort_unique(resolved.excluded);
   }
   Plan plan;
-  found.best = answer(found.asker, k, options, resolved, plan);
+  found.best = answer_live(found.asker, k, options, resolved, plan);
   found.certified = plan.retrieval.search.certified;
   queries_.fetch_add(1, std::memory_order_relaxed);
   return found;
+}
+
+// Items that are removed while a query is under way leave its ranking: asked again, others that match take their
+// places.
+template <class Find>
+Best Engine::find_live(Find find) const {
+  constexpr int kMostAttempts = 8;  // beside removals without end a ranking that is short will do
+  Best best = find();
+  for (int attempt = 1; attempt < kMostAttempts && !all_live(best); ++attempt) best = find();
+  return best;
+}
+
+Best Engine::answer_live(const Asker& asker, std::size_t k, const QueryOptions& options, const Resolved& resolved,
+                         Plan& plan) {
+  return find_live([&] {
+    plan = {};
+    return answer(asker, k, options, resolved, plan);
+  });
 }
 
 Rankings Engine::recommend(const Id& user, const QueryOptions& options) {
@@ -303,9 +329,12 @@ std::vector<Best> Engine::answer_many(const IdSpan& users, const QueryOptions& o
 Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options) {
   const auto pin = pin_query();
   Rankings rankings;
-  const std::vector<Best> results = answer_many(users, options, rankings.certified);
+  std::vector<Best> results = answer_many(users, options, rankings.certified);
   rankings.ids.kind = model_.items.ids.kind();  // also of no rankings
-  for (const Best& best : results) append(rankings, best);
+  for (std::size_t u = 0; u < results.size(); ++u) {
+    if (!all_live(results[u])) results[u] = answer_user(id_at(users, u), options.k, options).best;
+    append(rankings, results[u]);
+  }
   return rankings;
 }
 
@@ -355,14 +384,15 @@ Rankings Engine::similar_items(const Id& item, const QueryOptions& options) {
   sort_unique(resolved.excluded);
   AlignedFloats query(model_.items.stride());
   model_.items.rows.load(row, query.data());
-  const float norm = std::sqrt(active_kernels().square_norm(query.data(), query.size()));
-  for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
-  TopK<float> top(capped(options.k));
+  normalise(query);
   const Selection selection = resolved.selection(nullptr);
-  retriever_.search_cosine(query.data(), selection, resolved.among ? &*resolved.among : nullptr, options.retrieval,
-                           top);
+  const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
   Rankings rankings;
-  append(rankings, top.take_sorted());
+  append(rankings, find_live([&] {
+           TopK<float> top(capped(options.k));
+           retriever_.search_cosine(query.data(), selection, among, options.retrieval, top);
+           return top.take_sorted();
+         }));
   return rankings;
 }
 
@@ -398,21 +428,19 @@ Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryO
   const Resolved resolved = resolve(options);
   AlignedFloats query(model_.items.stride(), 0.0f);
   std::copy(vector.begin(), vector.end(), query.begin());
-  TopK<float> top(capped(options.k));
+  if (cosine) normalise(query);
   const Selection selection = resolved.selection(nullptr);
   const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
-  RetrievalReport report;
-  if (cosine) {
-    const float norm = std::sqrt(active_kernels().square_norm(query.data(), query.size()));
-    for (float& value : query) value = norm > 0 ? value / norm : 0.0f;
-    report = retriever_.search_cosine(query.data(), selection, among, options.retrieval, top);
-  } else {
-    report = retriever_.search(query.data(), selection, among, with_threads(options.retrieval), top);
-  }
-  queries_.fetch_add(1, std::memory_order_relaxed);
   Rankings rankings;
-  rankings.certified = report.search.certified;
-  append(rankings, top.take_sorted());
+  append(rankings, find_live([&] {
+           TopK<float> top(capped(options.k));
+           const RetrievalReport report =
+               cosine ? retriever_.search_cosine(query.data(), selection, among, options.retrieval, top)
+                      : retriever_.search(query.data(), selection, among, with_threads(options.retrieval), top);
+           rankings.certified = report.search.certified;
+           return top.take_sorted();
+         }));
+  queries_.fetch_add(1, std::memory_order_relaxed);
   return rankings;
 }
 

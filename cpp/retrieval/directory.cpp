@@ -17,6 +17,10 @@ constexpr float kNever = -3e38f;
 // the handful of operations around it.
 float rounding(std::size_t n) { return static_cast<float>(n + 32) * 0x1p-23f; }
 
+// Squares below 2^-126 lose digits or vanish: by 2^-149 each, so that of 2^16 of them the root is off by less than
+// this.
+constexpr float kVanished = 0x1p-65f;
+
 void raise_float(float* bound, float value) {
   if (!(value <= load_relaxed(bound))) store_relaxed(bound, value);
 }
@@ -30,7 +34,8 @@ float safe_bias(float bias) { return bias + std::abs(bias) * 0x1p-20f; }
 float safe_distance(const float* row, float norm, const float* centre, float centre_norm, std::size_t n) {
   const float reach = norm + centre_norm;
   const float square = norm * norm - 2 * active_kernels().dot(centre, row, n) + centre_norm * centre_norm;
-  const float distance = std::sqrt(std::max(square, 0.0f) + rounding(n) * reach * reach) + rounding(n) * reach;
+  const float distance =
+      std::sqrt(std::max(square, 0.0f) + rounding(n) * reach * reach) + rounding(n) * reach + kVanished;
   return std::isfinite(distance) ? distance : kUnbounded;
 }
 

@@ -63,7 +63,31 @@ void for_each_matching(const EmbeddingTable& items, const Filter& filter, Few fe
   flush();
 }
 
-float cosine(float dot, float square_norm) { return square_norm > 0 ? dot / std::sqrt(square_norm) : 0.0f; }
+// Below it the squares of coordinates lose digits: vectors that short are made longer first.
+constexpr float kShortSquare = 1e-28f;
+
+// So that the largest coordinate is one. False for a vector of zeros.
+bool lengthen(AlignedFloats& vector) {
+  float largest = 0;
+  for (const float value : vector) largest = std::max(largest, std::abs(value));
+  if (largest == 0) return false;
+  for (float& value : vector) value /= largest;
+  return true;
+}
+
+float cosine_of_short(const EmbeddingTable& items, const float* query, Row row) {
+  AlignedFloats longer(items.stride());
+  items.rows.load(row, longer.data());
+  if (!lengthen(longer)) return 0;
+  const Kernels& kernels = active_kernels();
+  return kernels.dot(query, longer.data(), longer.size()) /
+         std::sqrt(kernels.square_norm(longer.data(), longer.size()));
+}
+
+// By the inner product and the square of the row's length.
+float cosine(const EmbeddingTable& items, const float* query, Row row, float dot, float square) {
+  return square >= kShortSquare ? dot / std::sqrt(square) : cosine_of_short(items, query, row);
+}
 
 // score(row, dot) of the live rows among these.
 template <class Score>
@@ -138,7 +162,7 @@ void scan_cosine(const EmbeddingTable& items, const float* query, const Selectio
   const auto block = [&](Row first, Row count, std::uint64_t live) {
     items.rows.scan(query, first, count, nullptr, scores.data());
     items.rows.square_norms(first, count, norms.data());
-    for (Row r = 0; r < count; ++r) scores[r] = cosine(scores[r], norms[r]);
+    for (Row r = 0; r < count; ++r) scores[r] = cosine(items, query, first + r, scores[r], norms[r]);
     offer(scores.data(), first, live, rest, top);
   };
   if (selection.filter == nullptr) return for_each_block(items, block);
@@ -149,7 +173,14 @@ void scan_cosine(const EmbeddingTable& items, const float* query, const Selectio
 void scan_gather_cosine(const EmbeddingTable& items, const float* query, std::span<const Row> rows,
                         const Selection& selection, TopK<float>& top) {
   gather(items, query, rows, selection, top,
-         [&items](Row row, float dot) { return cosine(dot, items.rows.square_norm(row)); });
+         [&items, query](Row row, float dot) { return cosine(items, query, row, dot, items.rows.square_norm(row)); });
+}
+
+void normalise(AlignedFloats& vector) {
+  const auto square = [&vector] { return active_kernels().square_norm(vector.data(), vector.size()); };
+  if (square() < kShortSquare && !lengthen(vector)) return;
+  const float length = std::sqrt(square());
+  for (float& value : vector) value /= length;
 }
 
 }  // namespace recengine

@@ -15,6 +15,7 @@
 
 #include "retrieval/selection.hpp"
 #include "retrieval/top_k.hpp"
+#include "storage/aligned.hpp"
 #include "storage/embedding_table.hpp"
 
 namespace recengine {
@@ -32,6 +33,9 @@ void scan_flat_batch(const EmbeddingTable& items, const float* queries, std::siz
 // The same over the given rows only (distinct; dead ones are skipped).
 void scan_gather(const EmbeddingTable& items, const float* query, std::span<const Row> rows, const Selection& selection,
                  TopK<float>& top);
+
+// Makes a vector's length one, if it is not zero.
+void normalise(AlignedFloats& vector);
 
 // Cosine between the query (of unit length) and every live row; rows of length zero score zero.
 void scan_cosine(const EmbeddingTable& items, const float* query, const Selection& selection, TopK<float>& top);

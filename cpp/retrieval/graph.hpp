@@ -79,7 +79,8 @@ class Graph {
   // least k, and at most kMaxEf. Rows that are not admitted are passed through: on a quiet table with every row
   // reachable, min(ef, admitted rows) come back, at the price of a search that grows as 1 / the admitted share. Not
   // promised: that they are the best (recall), nor the number while others write.
-  void search(const float* query, std::size_t ef, const Selection& selection, TopK<float>& top) const;
+  // Returns how many rows it met.
+  std::size_t search(const float* query, std::size_t ef, const Selection& selection, TopK<float>& top) const;
 
   // Inserts all live rows that are not linked, on so many threads. One thread: links are a function of rows and seed.
   void build(std::size_t threads);
@@ -88,14 +89,20 @@ class Graph {
   // moved, and replaces links to removed ones. Returns how many rows it changed; once round without any: caught up.
   std::size_t relink_drifted(std::size_t rows);
 
-  // Looks at all links; then links what is missing and what is unreachable. Exact if nobody writes meanwhile.
-  GraphAudit audit();
+  // Unlinks the rows that died without a word, while nobody could have told this graph. REQUIRES: none of their slots
+  // has been recycled.
+  void remove_dead();
+
+  // Looks at all links; then links what is missing and what is unreachable. Exact if nobody writes meanwhile. Returns
+  // early once `stop` is set, with what it has found.
+  GraphAudit audit(const std::atomic<bool>& stop = kGoOn);
 
   bool contains(Row row) const { return is_linked(row); }                     // live, and linked
   std::size_t size() const { return size_.load(std::memory_order_relaxed); }  // a figure
   std::size_t memory_bytes() const;
 
  private:
+  static inline const std::atomic<bool> kGoOn{false};
   static constexpr std::size_t kProjections = 4;
   static constexpr std::size_t kSeeds = 32;
   static constexpr std::size_t kMaxLevel = 12;
@@ -153,6 +160,7 @@ class Graph {
   void link(Row row);
   void connect(std::size_t level, Row from, Row to);
   bool forget(std::size_t level, Row from, Row gone);
+  void fill_up(std::size_t level, Row row, std::span<const Row> behind);
   Row nearest_unlinking(Row row) const;
   void keep_reachable(Row row);
   void attach(Row row, const std::vector<bool>& reached);

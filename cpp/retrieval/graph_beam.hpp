@@ -30,6 +30,7 @@ class VisitedRows {
     limit_ = limit;
     if (words_.size() * 64 < limit) words_.resize((limit + 63) / 64);
   }
+  std::size_t size() const { return rows_.size(); }
   void clear() {
     for (const Row row : rows_) words_[row / 64] = 0;
     rows_.clear();

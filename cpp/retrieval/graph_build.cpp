@@ -119,6 +119,7 @@ void Graph::link(Row row) {
     for (const Row other : old) {
       if (std::find(chosen.begin(), chosen.end(), other) != chosen.end()) continue;
       if (forget(at, other, row)) {
+        fill_up(at, other, old);
         if (at == 0) keep_reachable(other);
       } else {
         const Hold lock(node.lock);
@@ -183,6 +184,29 @@ bool Graph::forget(std::size_t level, Row from, Row gone) {
   const Hold lock(nodes_[from].lock);
   links.erase(gone);
   return true;
+}
+
+// A row has lost a link: what lay behind that takes its place, as where a row was removed (mend).
+void Graph::fill_up(std::size_t level, Row row, std::span<const Row> behind) {
+  if (!is_linked(row)) return;
+  const LinkList links = list(row, level);
+  std::vector<Row> rows;
+  for (const Row other : behind) {
+    if (other != row && is_linked(other)) rows.push_back(other);
+  }
+  Point point;
+  load_point(row, point);
+  std::vector<Candidate> candidates;
+  std::vector<Row> chosen;
+  const Hold lock(nodes_[row].lock);
+  links.for_each([&](Row other) { rows.push_back(other); });
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  measure(point, rows, candidates);
+  select(candidates, links.capacity(), chosen, nullptr);
+  for (const Row other : chosen) {
+    if (!links.contains(other) && !links.append(other)) return;
+  }
 }
 
 // Of a row that lost a link on level 0: the nearest of its own neighbours, if none of them links to it, or kNoRow.

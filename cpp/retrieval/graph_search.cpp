@@ -3,10 +3,10 @@
 
 namespace recengine {
 
-void Graph::search(const float* query, std::size_t ef, const Selection& selection, TopK<float>& top) const {
+std::size_t Graph::search(const float* query, std::size_t ef, const Selection& selection, TopK<float>& top) const {
   // Acquire: the entry's lists, and everything they lead to, are there.
   const Row entry = entry_.load(std::memory_order_acquire);
-  if (entry == kNoRow) return;
+  if (entry == kNoRow) return 0;
   const std::size_t limit = nodes_.capacity();
   const InnerProduct score(items_, query);
   // The entry too, not only what the descent from it ends at: it is what every row can be reached from on level 0.
@@ -23,6 +23,7 @@ void Graph::search(const float* query, std::size_t ef, const Selection& selectio
   const auto accept = [&](Row row) { return items_.is_live(row) && selection.admits(row); };
   search_level(score, [this](Row row) { return links_[row]; }, accept, {starts.data(), count}, ef, limit, scratch);
   for (const Scored<float>& found : scratch->results) top.push(found.score, found.row);
+  return scratch->visited.size();
 }
 
 }  // namespace recengine

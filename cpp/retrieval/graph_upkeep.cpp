@@ -5,6 +5,7 @@
 #include "retrieval/graph.hpp"
 #include "retrieval/graph_beam.hpp"
 #include "retrieval/graph_hold.hpp"
+#include "storage/interrupt.hpp"
 
 namespace recengine {
 
@@ -31,6 +32,13 @@ void Graph::remove(Row row) {
     }
     if (level > 0) continue;
     for (const Row other : neighbours) keep_reachable(other);
+  }
+}
+
+void Graph::remove_dead() {
+  const auto count = static_cast<Row>(std::min<std::size_t>(items_.count(), nodes_.capacity()));
+  for (Row row = 0; row < count; ++row) {
+    if (nodes_[row].linked.load(std::memory_order_relaxed) && !items_.is_live(row)) remove(row);
   }
 }
 
@@ -131,10 +139,14 @@ void Graph::spread(Row from, std::vector<bool>& reached) const {
   }
 }
 
-GraphAudit Graph::audit() {
+GraphAudit Graph::audit(const std::atomic<bool>& stop) {
   GraphAudit found;
   const auto count = static_cast<Row>(std::min<std::size_t>(items_.count(), nodes_.capacity()));
-  for (Row row = 0; row < count; ++row) {
+  const auto go_on = [&stop](Row row) {
+    if (row % kRowsPerCheck == 0) check_interrupt();
+    return !stop.load(std::memory_order_relaxed);  // a flag, it publishes nothing
+  };
+  for (Row row = 0; row < count && go_on(row); ++row) {
     if (!is_linked(row)) continue;
     ++found.linked;
     for (std::size_t level = level_of(row) + 1; level-- > 0;) {
@@ -152,7 +164,7 @@ GraphAudit Graph::audit() {
     }
   }
   const Row rows = items_.count();
-  for (Row row = 0; row < rows; ++row) {
+  for (Row row = 0; row < rows && go_on(row); ++row) {
     if (!items_.is_live(row) || is_linked(row)) continue;
     ++found.missing;
     insert(row);
@@ -165,7 +177,7 @@ GraphAudit Graph::audit() {
     std::vector<bool> reached(nodes_.capacity());
     spread(entry, reached);
     std::size_t left = 0;
-    for (Row row = 0; row < rows; ++row) {
+    for (Row row = 0; row < rows && go_on(row); ++row) {
       if (!is_linked(row) || row >= reached.size() || reached[row]) continue;
       ++left;
       relink(row);

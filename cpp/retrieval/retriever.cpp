@@ -24,8 +24,8 @@ constexpr float kDefaultCellsNs = 50'000;    // a query by cells, before one was
 constexpr float kFastSteps = 1;              // rows learned in a us: coding them would take a sixth of a core
 constexpr std::int64_t kPaceNs = 50'000;     // between two looks at how many were
 constexpr std::uint64_t kIdle = 4096;        // queries without lagging codes until learners need not support them
-constexpr std::size_t kPendingLinks = 4096;  // rows that a query by graph scores beside it
-constexpr std::size_t kRelinkedRows = 1024;  // looked at in one step of the upkeep
+constexpr std::size_t kPendingLinks = 4096;  // moved rows that a query by graph scores beside it
+constexpr std::size_t kRelinkedRows = 1024;  // of each kind, looked at in one step of the upkeep
 
 }  // namespace
 
@@ -43,15 +43,25 @@ const char* name_of(Way way) {
       return "cells";
     case Way::kGraph:
       return "graph";
+    case Way::kPopular:
+      return "popular";
   }
   return "unknown";
 }
 
 Retriever::Retriever(EpochDomain& domain, EmbeddingTable& items)
     : domain_(domain), items_(items), cells_(domain, items), lagging_(domain, items) {
-  items.attach([this](std::size_t rows) { graph_dirty_.reserve(rows); }, [](Row) {});
+  items.attach(
+      [this](std::size_t rows) {
+        graph_moved_.reserve(rows);
+        graph_new_.reserve(rows);
+      },
+      [](Row) {});
   cells_.on_coded([this](Row row) {
-    if (graph_wanted_.load()) graph_dirty_.mark(row);  // seq_cst, see graph()
+    if (!graph_wanted_.load()) return;  // seq_cst, see graph()
+    // Acquire: the graph is complete.
+    const Graph* const links = graph_.load(std::memory_order_acquire);
+    (links != nullptr && links->contains(row) ? graph_moved_ : graph_new_).mark(row);
   });
 }
 
@@ -92,8 +102,10 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
     case Way::kGather:
       if (among != nullptr) {
         scan_gather(items_, query, *among, selection, top);
+        report.search.scored = among->size();
       } else {
         scan_flat(items_, query, selection, top);
+        report.search.scored = selection.filter == nullptr ? items_.size() : selection.filter->count(items_);
         if (options.way == Way::kAuto && selection.filter != nullptr) {
           // Believed less with every query that it turns away from cells, so that they are tried again.
           std::atomic<float>& slowness = slowness_[selection.filter->identity() % kRemembered];
@@ -123,6 +135,8 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
     case Way::kGraph:
       search_graph(query, selection, options, top, report.search);
       break;
+    case Way::kPopular:
+      break;  // not a way of this class
   }
   if (!report.search.certified) sample_recall(query, selection, top);
   return report;
@@ -136,10 +150,12 @@ RetrievalReport Retriever::search_cosine(const float* query, const Selection& se
   if (among != nullptr) {
     report.way = Way::kGather;
     scan_gather_cosine(items_, query, *among, selection, top);
+    report.search.scored = among->size();
   } else if (selection.filter != nullptr &&
              static_cast<float>(selection.filter->count(items_)) * kGatherNs < rows * kCodedNs) {
     report.way = Way::kGather;
     scan_cosine(items_, query, selection, top);
+    report.search.scored = selection.filter->count(items_);
   } else if (options.way == Way::kRows || held() || items_.count() < kSmall || is_restless()) {
     report.way = Way::kRows;
     scan_cosine(items_, query, selection, top);
@@ -233,6 +249,7 @@ Graph& Retriever::graph(std::size_t threads) {
   const std::lock_guard lock(graph_mutex_);
   if (graph_storage_ == nullptr) {
     auto fresh = std::make_unique<Graph>(items_, GraphOptions{});
+    cells_.follow();  // or all that is marked now would count as moved since it was linked
     // seq_cst, as the marks: rows written from now on are marked.
     graph_wanted_.store(true);
     fresh->build(threads);
@@ -240,6 +257,9 @@ Graph& Retriever::graph(std::size_t threads) {
     graph_storage_ = std::move(fresh);
     // Release: with all its links.
     graph_.store(graph_storage_.get(), std::memory_order_release);
+    // Removed meanwhile: `forget` found no graph. What is removed from now on it finds; our pin keeps the slots.
+    graph_storage_->remove_dead();
+    take_graph_marks(*graph_storage_, ~std::size_t{0});
   }
   return *graph_storage_;
 }
@@ -250,36 +270,70 @@ void Retriever::search_graph(const float* query, const Selection& selection, con
   const Graph& links = graph(options.threads);
   if (items_.dirty.any()) cells_.follow();
   TopK<float> linked = top;
-  links.search(query, std::clamp(options.most, std::max<std::size_t>(top.k(), 1), Graph::kMaxEf), selection, linked);
-  // Rows that were written since they were linked, each of which may also have been met.
+  const std::size_t ef = std::min(std::max(options.most, top.k()), Graph::kMaxEf);
+  report.scored = ef > 0 ? links.search(query, ef, selection, linked) : 0;
+  // Rows that were written since they were linked, but not too many, and all that are not linked yet. Each may also
+  // have been met.
   std::vector<Row> pending;
-  graph_dirty_.for_each_pending([&pending](Row row) {
+  graph_moved_.for_each_pending([&pending](Row row) {
     if (pending.size() < kPendingLinks) pending.push_back(row);
   });
-  std::vector<Scored<float>> found = linked.take_sorted();
-  for (const auto& [score, row] : found) std::erase(pending, row);
+  graph_new_.for_each_pending([&pending](Row row) { pending.push_back(row); });
   std::sort(pending.begin(), pending.end());
   pending.erase(std::unique(pending.begin(), pending.end()), pending.end());
-  scan_gather(items_, query, pending, selection, top);
-  for (const auto& [score, row] : found) top.push(score, row);
   report.pending = pending.size();
+  report.scored += pending.size();
+  scan_gather(items_, query, pending, selection, top);
+  for (const auto& [score, row] : linked.take_sorted()) {
+    if (!std::binary_search(pending.begin(), pending.end(), row)) top.push(score, row);
+  }
+  if (top.full()) return;
+  // Less than was asked for: there may be no more, or links that lead there are missing.
+  TopK<float> whole(top.k());
+  report = cells_.search(query, selection, CellIndex::kAllCells, whole);
+  top = std::move(whole);
 }
 
-bool Retriever::maintain_graph() {
+void Retriever::take_graph_marks(Graph& links, std::size_t most) {
+  const auto link = [&](Row row) {
+    graph_calm_ = 0;
+    if (!items_.is_live(row) || links.update(row)) return;
+    if (!links.contains(row)) links.insert(row);
+  };
+  graph_new_.take(link, most);
+  graph_moved_.take(
+      [&](Row row) {
+        if (items_.is_live(row) && links.update(row)) graph_calm_ = 0;
+      },
+      most);
+}
+
+// Marked rows are linked, then the sweep goes round until it finds nothing to do, then an audit looks for what is
+// unreachable all the same; and again, until that finds nothing either.
+bool Retriever::maintain_graph(std::atomic<bool>& stop) {
+  constexpr int kMostAudits = 8;
   Graph* const links = graph_.load(std::memory_order_acquire);  // acquire: complete
   const std::unique_lock lock(graph_mutex_, std::try_to_lock);
   if (links == nullptr || !lock.owns_lock()) return false;
   const auto pin = domain_.pin_reader();
-  graph_dirty_.take([&](Row row) {
-    if (items_.is_live(row) && !links->update(row) && !links->contains(row)) links->insert(row);
-  });
-  return links->relink_drifted(kRelinkedRows) > 0;
+  take_graph_marks(*links, kRelinkedRows);
+  if (graph_calm_ == 0) graph_audits_ = 0;
+  const std::size_t rows = items_.count();
+  if (graph_calm_ < rows) {
+    const std::size_t changed = links->relink_drifted(kRelinkedRows);
+    graph_calm_ = changed > 0 ? 0 : graph_calm_ + kRelinkedRows;
+    return true;
+  }
+  if (graph_audits_ >= kMostAudits) return graph_new_.any() || graph_moved_.any();
+  const GraphAudit found = links->audit(stop);
+  graph_audits_ = found.missing + found.unreachable > 0 ? graph_audits_ + 1 : kMostAudits;
+  return true;
 }
 
 bool Retriever::maintain(std::size_t threads, std::atomic<bool>& stop) {
   if (held()) return false;
   const bool cells = cells_.maintain(threads, stop);
-  return maintain_graph() || cells;
+  return maintain_graph(stop) || cells;
 }
 
 void Retriever::forget(std::span<const Row> rows) {
@@ -290,21 +344,23 @@ void Retriever::forget(std::span<const Row> rows) {
 
 std::size_t Retriever::memory_bytes() const {
   const Graph* const links = graph_.load(std::memory_order_acquire);  // acquire: complete
-  return cells_.memory_bytes() + lagging_.memory_bytes() + graph_dirty_.memory_bytes() +
+  return cells_.memory_bytes() + lagging_.memory_bytes() + graph_moved_.memory_bytes() + graph_new_.memory_bytes() +
          (links == nullptr ? 0 : links->memory_bytes());
 }
 
 // Against the exact answer, now: on a table that is being learned the two are not of quite the same rows.
 void Retriever::sample_recall(const float* query, const Selection& selection, const TopK<float>& found) {
-  if (uncertified_.fetch_add(1, std::memory_order_relaxed) % kSampled != 0) return;
+  constexpr std::size_t kMostSampled = 4096;  // results: more would take longer than the query itself
+  if (found.k() > kMostSampled || uncertified_.fetch_add(1, std::memory_order_relaxed) % kSampled != 0) return;
   TopK<float> exact(found.k()), copy = found;
   cells_.search(query, selection, CellIndex::kAllCells, exact);
   std::vector<Row> rows;
   for (const auto& [score, row] : copy.take_sorted()) rows.push_back(row);
+  std::sort(rows.begin(), rows.end());
   const auto best = exact.take_sorted();
   if (best.empty()) return;
   std::size_t hits = 0;
-  for (const auto& [score, row] : best) hits += std::find(rows.begin(), rows.end(), row) != rows.end() ? 1 : 0;
+  for (const auto& [score, row] : best) hits += std::binary_search(rows.begin(), rows.end(), row) ? 1 : 0;
   recalls_.fetch_add(static_cast<double>(hits) / static_cast<double>(best.size()), std::memory_order_relaxed);
   samples_.fetch_add(1, std::memory_order_relaxed);
 }

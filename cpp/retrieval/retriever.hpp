@@ -6,7 +6,10 @@
 //           than they can be coded, by codes that lag behind (lagging_codes.hpp). Certified.
 //   gather  only the rows that a filter or a list of candidates leaves. Certified.
 //   cells   bounded cells (cell_index.hpp). Certified, unless their number is capped.
-//   graph   a navigable graph (graph.hpp). Never certified; built when it is first asked for.
+//   graph   a navigable graph (graph.hpp). Not certified, unless it found less than was asked for, which is then
+//   searched
+//           by cells; built when it is first asked for.
+//   popular no inner products: the popularity ranking, of users of whom nothing is known. Nobody can ask for it.
 // `auto` takes the certified way that costs least by what earlier queries took.
 //
 // Thread safety: every method from any thread; `search` under a pin.
@@ -30,7 +33,7 @@
 
 namespace recengine {
 
-enum class Way : std::uint8_t { kAuto, kRows, kFlat, kGather, kCells, kGraph };
+enum class Way : std::uint8_t { kAuto, kRows, kFlat, kGather, kCells, kGraph, kPopular };
 const char* name_of(Way way);
 
 struct RetrievalOptions {
@@ -103,7 +106,8 @@ class Retriever {
   void rest_lagging();
   bool is_learned_fast();
   Graph& graph(std::size_t threads);
-  bool maintain_graph();
+  void take_graph_marks(Graph& links, std::size_t most);  // GUARDED_BY(graph_mutex_)
+  bool maintain_graph(std::atomic<bool>& stop);
   void search_graph(const float* query, const Selection& selection, const RetrievalOptions& options, TopK<float>& top,
                     SearchReport& report);
   void sample_recall(const float* query, const Selection& selection, const TopK<float>& found);
@@ -117,7 +121,11 @@ class Retriever {
   std::unique_ptr<Graph> graph_storage_;
   std::atomic<Graph*> graph_{nullptr};
   std::atomic<bool> graph_wanted_{false};  // set before the graph is built
-  DirtyRows graph_dirty_;                  // rows coded anew since they were linked
+  // Rows coded since they were linked; and those that are not linked at all.
+  DirtyRows graph_moved_, graph_new_;
+  // GUARDED_BY(graph_mutex_): rows the sweep looked at since it last found something to do, and audits since then.
+  std::size_t graph_calm_ = 0;
+  int graph_audits_ = 0;
   // Figures; relaxed accesses, they order nothing.
   mutable std::atomic<std::uint64_t> queries_{0};
   std::atomic<std::uint64_t> idle_{0};         // queries since the lagging codes were used

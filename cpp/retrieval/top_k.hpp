@@ -28,6 +28,7 @@ class TopK {
   explicit TopK(std::size_t k) : k_(k) { heap_.reserve(std::min<std::size_t>(k, 256)); }
 
   std::size_t k() const { return k_; }
+  bool full() const { return heap_.size() == k_; }
 
   // Scores below this one cannot enter; one that equals it enters with a lower row only. +infinity for k = 0.
   Score threshold() const { return threshold_; }
@@ -52,7 +53,7 @@ class TopK {
   }
 
  private:
-  const std::size_t k_;
+  std::size_t k_;
   Score threshold_ = k_ > 0 ? -std::numeric_limits<Score>::infinity() : std::numeric_limits<Score>::infinity();
   std::vector<Scored<Score>> heap_;  // a max-heap under "ranks before": its front is the entry that ranks last
 };

@@ -12,6 +12,8 @@ from recengine import _core
 
 __all__ = ["Ranking"]
 
+MOST_PLACES = 2**28  # of the rankings of one call: 3 GB
+
 
 class Ranking:
     """Items in order, best first, with their scores. Unpacks: ``ids, scores = ranking``.
@@ -165,6 +167,8 @@ def padded(
 ) -> Ranking:
     """The rankings of several queries, which follow one another in `ids` and `scores`, as rows of equal length."""
     shape = (len(counts), k)
+    if len(counts) * k > MOST_PLACES:
+        raise ValueError(f"k must be at most {MOST_PLACES // len(counts)} for {len(counts)} queries at once, not {k}")
     filled = np.arange(k) < counts[:, np.newaxis]
     out_ids = np.full(shape, None if ids.dtype == object else -1, dtype=ids.dtype)
     out_scores = np.full(shape, -np.inf, dtype=np.float32)

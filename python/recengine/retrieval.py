@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 __all__ = ["Cells", "Flat", "Graph", "Retrieval"]
 
 
@@ -39,7 +41,8 @@ class Cells:
     Parameters
     ----------
     max_cells
-        Visit at most so many. The ranking then says in `certified` whether it is exact all the same. None: no limit.
+        Visit at most so many, and items that have no cell yet. The ranking then says in `certified` whether it is exact
+        all the same; with a filter it may have fewer results than there are matching items. None: no limit.
 
     >>> from recengine import Engine
     >>> engine = Engine.from_factors([1], [[1.0]], [10, 11], [[1.0], [2.0]])
@@ -56,7 +59,8 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A navigable graph (HNSW, Malkov and Yashunin 2018) over the live rows. Not exact: `certified` is False.
+    """A navigable graph (HNSW, Malkov and Yashunin 2018) over the live rows. Not exact: `certified` is False, unless it
+    finds fewer than `k`, and cells are searched instead.
 
     The graph is built when it is first asked for, by `Engine.threads` threads (reproducibly if that is 1), and follows
     the rows in the background from then on.
@@ -82,7 +86,7 @@ Retrieval = Flat | Cells | Graph | Literal["auto"]
 
 
 def _check_count(name: str, value: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an int, not {value!r}")
     if not 1 <= value <= most:
         raise ValueError(f"{name} must be between 1 and {most}, not {value}")
@@ -93,9 +97,9 @@ def core_retrieval(retrieval: Retrieval) -> tuple[str, int]:
     if isinstance(retrieval, Flat):
         return "flat" if retrieval.codes else "rows", 0
     if isinstance(retrieval, Cells):
-        return "cells", retrieval.max_cells or 0
+        return "cells", int(retrieval.max_cells or 0)
     if isinstance(retrieval, Graph):
-        return "graph", retrieval.ef
+        return "graph", int(retrieval.ef)
     if retrieval == "auto":
         return "auto", 0
     raise TypeError(f"retrieval must be 'auto', Flat(), Cells() or Graph(), not {retrieval!r}")

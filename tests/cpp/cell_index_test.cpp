@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <random>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "check.hpp"
@@ -30,7 +31,7 @@ class Fixture : public MadeTable {
 
   SearchReport check(std::size_t k, const Selection& selection = {}) {
     const auto pin = domain.pin_reader();
-    const AlignedFloats query = draw();
+    const AlignedFloats query = draw_query();
     TopK<float> exact(k), found(k);
     scan_flat(items, query.data(), selection, exact);
     const SearchReport report = index.search(query.data(), selection, CellIndex::kAllCells, found);
@@ -44,7 +45,7 @@ class Fixture : public MadeTable {
     const auto pin = domain.pin_reader();
     AlignedFloats queries(count * items.stride());
     for (std::size_t q = 0; q < count; ++q) {
-      const AlignedFloats query = draw();
+      const AlignedFloats query = draw_query();
       std::copy(query.begin(), query.end(), queries.begin() + static_cast<std::ptrdiff_t>(q * items.stride()));
     }
     const std::vector<Selection> selections(count, selection);
@@ -80,6 +81,17 @@ void equals_the_scan() {
         for (const std::size_t together : {0u, 1u, 5u, 16u}) table.check_many(together, 10);
       }
     }
+  }
+}
+
+void equals_the_scan_of_large_tables() {
+  for (const auto& [shape, dim, count] : {std::tuple{Shape::kSkewed, 8u, 200'000}, {Shape::kClustered, 512u, 6'000}}) {
+    Fixture table(dim, shape, 3);
+    table.fill(count);
+    table.check(10);
+    table.maintain();
+    for (int query = 0; query < 20; ++query) table.check(10);
+    table.check_many(16, 10);
   }
 }
 
@@ -194,6 +206,11 @@ void stress(Storage storage, int rounds) {
           CHECK(found);
         }
         table.write(id, row, 0.0f);
+        // Rows that both write: what is left is a mix that neither measured.
+        for (std::int64_t shared = 20'000; shared < 20'016; ++shared) {
+          for (float& value : row) value = 100 * normal(random);
+          table.write(shared, row, 0.0f);
+        }
       }
     });
   }
@@ -235,6 +252,7 @@ void stress(Storage storage, int rounds) {
 int main() {
   using namespace recengine;
   equals_the_scan();
+  if (!check::kSanitized) equals_the_scan_of_large_tables();
   stays_exact_through_change();
   splits_and_merges();
   visits_few_clusters_where_it_can();

@@ -16,9 +16,10 @@
 
 namespace recengine {
 
-enum class Shape { kGaussian, kSkewed, kClustered, kEqualNorms, kDuplicates, kZeros, kHuge, kOpposed };
-inline constexpr Shape kShapes[] = {Shape::kGaussian,   Shape::kSkewed, Shape::kClustered, Shape::kEqualNorms,
-                                    Shape::kDuplicates, Shape::kZeros,  Shape::kHuge,      Shape::kOpposed};
+enum class Shape { kGaussian, kSkewed, kClustered, kEqualNorms, kDuplicates, kZeros, kHuge, kTiny, kOpposed };
+inline constexpr Shape kShapes[] = {Shape::kGaussian,   Shape::kSkewed,     Shape::kClustered,
+                                    Shape::kEqualNorms, Shape::kDuplicates, Shape::kZeros,
+                                    Shape::kHuge,       Shape::kTiny,       Shape::kOpposed};
 
 class MadeTable {
  public:
@@ -32,6 +33,7 @@ class MadeTable {
     float scale = 1;
     if (shape_ == Shape::kSkewed) scale = std::exp(1.5f * normal(random));
     if (shape_ == Shape::kHuge) scale = random() % 5 == 0 ? 1e14f : 1e-30f;
+    if (shape_ == Shape::kTiny) scale = random() % 2 == 0 ? 3e-23f : 1e-24f;  // squares vanish
     if (shape_ == Shape::kZeros) scale = random() % 3 == 0 ? 1.0f : 0.0f;
     if (shape_ == Shape::kEqualNorms) {
       float square = 0;
@@ -48,6 +50,14 @@ class MadeTable {
     }
     for (std::size_t d = 0; d < dim; ++d) row[d] *= scale;
     return row;
+  }
+
+  // As the rows are, or, where these are tiny, of an ordinary length.
+  AlignedFloats draw_query() {
+    AlignedFloats query = draw();
+    if (shape_ != Shape::kTiny) return query;
+    for (std::size_t d = 0; d < items.dim(); ++d) query[d] = normal(random);
+    return query;
   }
 
   void write(std::int64_t id, const AlignedFloats& values, float bias) {

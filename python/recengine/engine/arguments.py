@@ -47,6 +47,16 @@ def seed_of(seed: Any) -> int | None:
     return int(seed)
 
 
+def vector_of(vector: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    given = np.asarray(vector)
+    with np.errstate(over="ignore"):
+        cast = given.astype(np.float32)
+    lost = np.isfinite(given) & ~np.isfinite(cast) if given.dtype.kind == "f" else np.zeros(given.shape, bool)
+    if lost.any():
+        raise ValueError(f"vector must be finite and at most 1e15, not {given[lost][0]}")
+    return cast
+
+
 def file_name(path: str | os.PathLike[str]) -> bytes:
     name = os.fsencode(path)
     if b"\0" in name:

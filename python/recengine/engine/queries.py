@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from recengine.columns import id_column
 from recengine.diversify import Diversity
-from recengine.engine.arguments import Id, is_id, seed_of
+from recengine.engine.arguments import Id, is_id, seed_of, vector_of
 from recengine.engine.base import Base
 from recengine.explore import Policy, core_explore
 from recengine.filters import Filter, core_filter
@@ -57,7 +56,7 @@ class Queries(Base):
             Columns of items to leave out, or to choose from; unknown ones are ignored and counted in `stats`.
         filter
             Only items that match: see `filter` and `group`. Exactly as many results as there are matching items, up to
-            `k`.
+            `k` (but for `Cells(max_cells=...)`, which may miss some).
         retrieval
             "auto", which is exact and takes the way that costs least; or `Flat`, `Cells`, `Graph` with their options.
         context
@@ -148,9 +147,10 @@ class Queries(Base):
         Returns
         -------
         dict
-            ``retrieval``: the way taken ("flat", "gather", "cells" or "graph"); ``certified``; ``cells`` there are and
-            ``cells_visited``; rows whose codes were ``rows_screened``, whose vectors were ``rows_scored``, and
-            those not coded yet, ``rows_pending``; ``candidates`` of the ranker by source, each counted once
+            ``retrieval``: the way taken ("flat", "rows", "gather", "cells", "graph", or "popular" for users of whom
+            nothing is known); ``certified``; ``cells`` there are and ``cells_visited``; rows whose codes were
+            ``rows_screened``, whose vectors were ``rows_scored``, and those not coded yet, ``rows_pending``;
+            ``candidates`` of the ranker by source, each counted once
             ("retrieved", "own", "neighbors", "popular"); microseconds for the user's vector, ``compose_us``, for the
             items, ``retrieve_us``, and for ranking them, ``rank_us``.
 
@@ -252,7 +252,7 @@ class Queries(Base):
             raise ValueError(f"metric must be 'ip' or 'cosine', not {metric!r}")
         return single(
             *self._core.search(
-                np.asarray(vector, dtype=np.float32),
+                vector_of(vector),
                 metric == "cosine",
                 k,
                 None if exclude is None else id_column(exclude),

@@ -204,7 +204,9 @@ def engine_from_hnswlib(path: str | os.PathLike[str], dim: int, space: Space = "
     """An engine whose items are the elements of an index that hnswlib saved, labels as ids; it has no users yet.
 
     The ranking of a query vector q is that of the index: by inner product for ``"ip"`` and ``"cosine"``; for ``"l2"``
-    the items' biases are ``-|x|^2 / 2``, since ``<q, x> - |x|^2 / 2`` orders items as ``-|q - x|^2`` does.
+    the items' biases are ``-|x|^2 / 2``, since ``<q, x> - |x|^2 / 2`` orders items as ``-|q - x|^2`` does. (In floats
+    that needs lengths not far beyond the distances: vectors that lie close together far from the origin should be
+    centred before they are indexed.)
 
     Parameters
     ----------
