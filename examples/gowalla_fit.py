@@ -4,8 +4,8 @@ python examples/gowalla_fit.py --data DIR [--method softmax|ials] [--dim N] [--e
 
 DIR holds gowalla_train.parquet and gowalla_test.parquet, with columns user_id and item_id. Needs `pip install
 "recengine[arrow]"`. Published: BPR-MF .1291/.1109, LightGCN .1830/.1554, UltraGCN .1862/.1580, SimpleX .1872/.1557.
-The options of both methods are the defaults, which were chosen on 15 % of the train pairs, held out: the test pairs
-were not looked at.
+The options of both methods are the defaults, which were chosen on 15 % of the train pairs, held out, not by the test
+pairs.
 
 References
 ----------
