@@ -75,7 +75,10 @@ def test_ials_takes_values_as_weights() -> None:
 
 @pytest.mark.parametrize("exponent", [1.0, 0.5])
 @pytest.mark.parametrize("history_weight", [0.0, 1.5])
-def test_the_first_step_of_softmax_follows_the_gradient(history_weight: float, exponent: float) -> None:
+@pytest.mark.parametrize("popularity", [0.0, 0.8])
+def test_the_first_step_of_softmax_follows_the_gradient(
+    popularity: float, history_weight: float, exponent: float
+) -> None:
     """Over all items and users at once; Adam's first step is the sign of the gradient, times the rate."""
     rng = np.random.default_rng(4)
     pairs = (rng.random((12, 9)) < 0.4).astype(np.float64)
@@ -86,12 +89,17 @@ def test_the_first_step_of_softmax_follows_the_gradient(history_weight: float, e
     engine.set_users(range(12), own)
     engine.set_items(range(9), rows)
     rate, temperature = 0.01, 0.3
-    method = Softmax(temperature, history_weight, exponent, learning_rate=rate, user_rate=2, negatives=9, batch=12)
+    method = Softmax(temperature, history_weight, exponent, rate, 2, popularity, negatives=9, batch=12)
     engine.fit(*np.nonzero(pairs), method=method, epochs=1)
 
     if history_weight > 0:
         own = np.zeros_like(own)
-    options = {"temperature": temperature, "history_weight": history_weight, "exponent": exponent}
+    options = {
+        "temperature": temperature,
+        "history_weight": history_weight,
+        "exponent": exponent,
+        "popularity": popularity,
+    }
     item_slope = slope(lambda at: softmax_loss(pairs, own, at, **options), rows)
     user_slope = slope(lambda at: softmax_loss(pairs, at, rows, **options), own)
     expected_items = unit(rows - rate * np.sign(item_slope))
@@ -106,7 +114,7 @@ def test_the_first_step_of_softmax_follows_the_gradient(history_weight: float, e
 
 
 @pytest.mark.parametrize("popularity", [0.0, 0.7])
-def test_softmax_leaves_items_with_a_prior_by_their_pairs(popularity: float) -> None:
+def test_softmax_leaves_items_with_a_bias_by_their_pairs(popularity: float) -> None:
     users, items = [1, 2, 3, 4, 1, 2, 3, 1], ["a", "a", "a", "a", "b", "b", "b", "c"]
     engine = Engine(dim=4, history=0)
     engine.set_items(["c", "unpaired"], np.ones((2, 4)), [9.0, 9.0])

@@ -55,8 +55,10 @@ struct SoftmaxFit::Batch {
   std::vector<std::uint32_t> places;     // of each item among the negatives, or kNone
   std::size_t width = 0;                 // their number, rounded up
   AlignedFloats rows;                    // (width, n): theirs, at length one
-  std::vector<AlignedFloats> pushes;     // of each thread's users on them: gradients
-  AlignedFloats pulls;                   // of each user on all its items
+  AlignedFloats biases;                  // in temperatures, as cosines are
+  float highest_bias = 0;
+  std::vector<AlignedFloats> pushes;  // of each thread's users on them: gradients
+  AlignedFloats pulls;                // of each user on all its items
   // The batch's pairs by item: touched[k] is chosen by choosers[ends[k - 1]] to choosers[ends[k]].
   std::vector<std::uint32_t> touched, ends, choosers, counts;
   float rate = 0;
@@ -90,6 +92,7 @@ SoftmaxFit::SoftmaxFit(const Interactions& by_user, const SoftmaxFitSettings& se
       users_(users, by_user.num_rows()),
       items_(items, by_user.num_others()),
       inverse_norms_(by_user.num_others()),
+      biases_(by_user.num_others(), 0.0f),
       deck_(by_user.num_others()) {
   settings_.validate();
   std::iota(deck_.begin(), deck_.end(), 0u);
@@ -97,6 +100,7 @@ SoftmaxFit::SoftmaxFit(const Interactions& by_user, const SoftmaxFitSettings& se
   for (std::size_t item = 0; item < deck_.size(); ++item) measure_item(item);
   double total = 0, pairs = 0;
   for (std::size_t u = 0; u < by_user.num_rows(); ++u) {
+    for (const std::uint32_t item : by_user.others(u)) ++biases_[item];
     const auto count = static_cast<double>(by_user.size(u));
     pairs += count;
     if (count > 0) total += std::pow(count, double{settings_.user_exponent});
@@ -109,6 +113,7 @@ SoftmaxFit::SoftmaxFit(const Interactions& by_user, const SoftmaxFitSettings& se
     }
   }
   mean_weight_ = pairs > 0 ? static_cast<float>(total / pairs) : 1.0f;
+  for (float& bias : biases_) bias = settings_.popularity * std::log(std::max(bias, 1.0f));
 }
 
 void SoftmaxFit::measure_item(std::size_t item) {
@@ -140,11 +145,15 @@ void SoftmaxFit::prepare(Batch& batch, std::size_t threads) {
   dealt_ += wanted;
   batch.width = padded(wanted);
   batch.rows.assign(batch.width * n_, 0.0f);
+  batch.biases.assign(batch.width, 0.0f);
   for (std::size_t k = 0; k < wanted; ++k) {
     const std::uint32_t item = batch.negatives[k];
     batch.places[item] = static_cast<std::uint32_t>(k);
     active_kernels().add_scaled(&batch.rows[k * n_], &items_.rows[item * n_], inverse_norms_[item], n_);
+    batch.biases[k] = biases_[item] * settings_.temperature;
   }
+  batch.highest_bias =
+      *std::max_element(batch.biases.begin(), batch.biases.begin() + static_cast<std::ptrdiff_t>(wanted));
   batch.pulls.assign(batch.users.size() * n_, 0.0f);
   batch.pushes.resize(threads);
   for (AlignedFloats& push : batch.pushes) push.assign(batch.width * n_, 0.0f);
@@ -226,12 +235,15 @@ void SoftmaxFit::learn_users(Batch& batch, std::size_t first, std::size_t size, 
     scratch.inverse_lengths[u] = length > kShortest ? 1 / length : 0.0f;
     kernels.add_scaled(&scratch.units[u * n_], x.data(), scratch.inverse_lengths[u], n_);
   }
-  kernels.scan_many(scratch.units.data(), size, batch.rows.data(), nullptr, width, n_, scratch.scores.data(), width);
+  kernels.scan_many(scratch.units.data(), size, batch.rows.data(), batch.biases.data(), width, n_,
+                    scratch.scores.data(), width);
+  // No score is above a cosine of one with the highest bias, and that item's is at most two cosines below: no
+  // exponential is above one, and not all of them vanish.
+  const float shift = -sharpness * (1 + batch.highest_bias);
   for (std::size_t u = 0; u < size; ++u) {
     float* const scores = &scratch.scores[u * width];
-    // No score is above the sharpness: the largest exponential is one.
     std::fill(scores + negatives, scores + width, -1e9f);
-    const float sum = kernels.exponentials(scores, sharpness, -sharpness, width);
+    const float sum = kernels.exponentials(scores, sharpness, shift, width);
     const auto count = static_cast<float>(by_user_.size(batch.users[first + u]));
     const float weight = std::pow(count, settings_.user_exponent - 1) / mean_weight_;
     const float scale = weight * count * sharpness / sum;
@@ -295,15 +307,6 @@ void SoftmaxFit::write_rows(AlignedFloats& users, AlignedFloats& items) const {
     std::fill_n(out, n_, 0.0f);
     if (length > kShortest) kernels.add_scaled(out, x.data(), scale / length, n_);
   }
-}
-
-std::vector<float> SoftmaxFit::biases() const {
-  std::vector<float> counts(by_user_.num_others(), 0.0f);
-  for (std::size_t user = 0; user < by_user_.num_rows(); ++user) {
-    for (const std::uint32_t item : by_user_.others(user)) ++counts[item];
-  }
-  for (float& count : counts) count = settings_.popularity * std::log(std::max(count, 1.0f));
-  return counts;
 }
 
 }  // namespace recengine

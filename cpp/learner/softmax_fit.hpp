@@ -1,8 +1,9 @@
 // Softmax over the catalogue, trained offline in epochs of batches of users. The score of item i for user u is
-//   s_ui = <x_u, q_i> / (|x_u| |q_i| temperature),   x_u = p_u + history_weight * mean of q_j / |q_j| over u's items j,
-// and minimised is sum over users of n_u^(e - 1) sum over u's items i of -log(exp s_ui / sum_j exp s_uj). What a user
-// takes next is more often popular than what s was fitted to, of which it knows much by heart: afterwards items have
-// the bias popularity * log n_i, a prior that training does not see (and would undo).
+//   s_ui = <x_u, q_i> / (|x_u| |q_i| temperature) + popularity * log n_i,
+//   x_u = p_u + history_weight * mean of q_j / |q_j| over u's items j,
+// and minimised is sum over users of n_u^(e - 1) sum over u's items i of -log(exp s_ui / sum_j exp s_uj). The bias of
+// an item with n_i pairs is given, not learned: rows need not turn towards what everybody takes, and keep their
+// directions for taste (logit adjustment: Menon et al. 2021, "Long-tail learning via logit adjustment").
 //
 // Bounded scores (cosines over a temperature) are what sampled softmax needs to work well for matrix factorisation (Wu
 // et al. 2022, "On the effectiveness of sampled softmax loss for item recommendation"); the mean of a user's items is
@@ -24,12 +25,12 @@
 namespace recengine {
 
 struct SoftmaxFitSettings {
-  float temperature = 0.1f;
+  float temperature = 0.11f;
   float history_weight = 1.0f;
   float user_exponent = 1.0f;  // e: 1 counts every pair alike, 0 every user
   float learning_rate = 0.01f;
   float user_rate = 0.25f;  // of the users' own rows, in learning rates: slow ones leave more to the items
-  float popularity = 0.3f;  // of the prior
+  float popularity = 0.7f;  // of the bias
   std::uint32_t negatives = 8192;
   std::uint32_t batch = 512;  // users
   std::uint32_t epochs = 50;  // over which the learning rate falls to zero
@@ -49,10 +50,10 @@ class SoftmaxFit {
   // False if an interrupt stopped it, between two batches.
   bool run_epoch(std::size_t threads);
 
-  // The rows as they are now, such that <x_u, q_i> is s_ui.
+  // The rows as they are now, such that <x_u, q_i> is s_ui without the bias.
   void write_rows(AlignedFloats& users, AlignedFloats& items) const;
-  // Of the items: the prior.
-  std::vector<float> biases() const;
+  // Of the items.
+  const std::vector<float>& biases() const { return biases_; }
 
  private:
   // Rows with Adam's moments and how often each was moved.
@@ -77,8 +78,8 @@ class SoftmaxFit {
   const SoftmaxFitSettings settings_;
   const std::size_t n_;  // the stride
   Parameters users_, items_;
-  std::vector<float> inverse_norms_;  // of items
-  std::vector<std::uint32_t> deck_;   // all items, shuffled: negatives are dealt from it
+  std::vector<float> inverse_norms_, biases_;  // of items
+  std::vector<std::uint32_t> deck_;            // all items, shuffled: negatives are dealt from it
   std::size_t dealt_ = 0;
   std::uint64_t epoch_ = 0, shuffles_ = 0;
   float mean_weight_ = 1;  // of a pair

@@ -79,13 +79,13 @@ class Ials:
 
 @dataclass(frozen=True, slots=True)
 class Softmax:
-    """Softmax over the whole catalogue, of cosines divided by `temperature`. A user's vector is a learned row plus
-    `history_weight` times the mean of the user's items, each of length one.
+    """Softmax over the whole catalogue, of cosines divided by `temperature`, plus a bias by the item's popularity. A
+    user's vector is a learned row plus `history_weight` times the mean of the user's items, each of length one.
 
     Parameters
     ----------
     temperature
-        At least 0.025. Small ones let popular items and those nearest to the user's count more.
+        At least 0.025. Small ones let those items count more that are nearest to the user's.
     history_weight
         0: the learned row alone.
     user_exponent
@@ -94,8 +94,8 @@ class Softmax:
         Of Adam, for items; for users' rows the product of both. The rate falls linearly to zero over the epochs. Slow
         rows of users leave more to what their items share.
     popularity
-        An item with n pairs is left with the bias ``popularity * log(n)``, which training does not see: what a user
-        takes next is more often popular than what was learned by heart.
+        An item with n pairs has the bias ``popularity * log(n)``, in training and after: rows need not learn what all
+        users have in common. 0: no bias.
     negatives
         Items, drawn for each batch, that stand for the catalogue.
     batch
@@ -104,7 +104,8 @@ class Softmax:
     References
     ----------
     Wu et al., On the effectiveness of sampled softmax loss for item recommendation, 2022. Mao et al., SimpleX: a simple
-    and strong baseline for collaborative filtering, CIKM 2021.
+    and strong baseline for collaborative filtering, CIKM 2021. Menon et al., Long-tail learning via logit adjustment,
+    ICLR 2021.
 
     Examples
     --------
@@ -116,12 +117,12 @@ class Softmax:
     True
     """
 
-    temperature: float = 0.1
+    temperature: float = 0.11
     history_weight: float = 1.0
     user_exponent: float = 1.0
     learning_rate: float = 0.02
     user_rate: float = 0.25
-    popularity: float = 0.3
+    popularity: float = 0.7
     negatives: int = 4096
     batch: int = 512
 

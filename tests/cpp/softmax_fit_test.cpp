@@ -1,5 +1,5 @@
 // Offline softmax: exponentials against float64, threads that agree with one, interrupts between batches, rows at the
-// length that makes their products scores. (The gradients are checked in tests/test_fit.py.)
+// length that makes their products scores, biases of any size. (The gradients are checked in tests/test_fit.py.)
 #include "learner/softmax_fit.hpp"
 
 #include <cmath>
@@ -94,6 +94,39 @@ void check_training() {
   CHECK(difference < 0.05);
 }
 
+// The exponentials of a batch neither overflow nor all vanish, however far apart the biases are.
+void check_extreme_biases() {
+  constexpr std::size_t kUsers = 50, kItems = 70, kStride = 16;
+  std::vector<std::uint32_t> users, items;
+  for (std::uint32_t user = 0; user < kUsers; ++user) {
+    for (std::uint32_t item = 0; item <= user; ++item) {
+      users.push_back(user);
+      items.push_back(item);
+    }
+  }
+  const Interactions pairs(users, items, nullptr, kUsers, kItems);  // the last items have none
+  const AlignedFloats start_users = random_rows(kUsers, kStride, kStride);
+  const AlignedFloats start_items = random_rows(kItems, kStride, kStride);
+  for (const float popularity : {-100.0f, 0.0f, 100.0f}) {
+    SoftmaxFitSettings settings;
+    settings.temperature = 0.025f;
+    settings.popularity = popularity;
+    settings.negatives = 30;
+    settings.batch = 20;
+    settings.epochs = 5;
+    SoftmaxFit fit(pairs, settings, start_users, start_items);
+    for (std::size_t item = 0; item < kItems; ++item) {
+      const auto count = static_cast<float>(item < kUsers ? kUsers - item : 1);
+      CHECK_NEAR(fit.biases()[item], popularity * std::log(count), 1e-4f);
+    }
+    for (std::uint32_t epoch = 0; epoch < settings.epochs; ++epoch) CHECK(fit.run_epoch(1));
+    AlignedFloats user_rows = start_users, item_rows = start_items;
+    fit.write_rows(user_rows, item_rows);
+    for (const float x : user_rows) CHECK(std::isfinite(x));
+    for (const float x : item_rows) CHECK(std::isfinite(x));
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -103,4 +136,5 @@ int main() {
   }
   select_kernels("");
   check_training();
+  check_extreme_biases();
 }

@@ -36,13 +36,20 @@ def unit(rows: Floats) -> Floats:
 
 
 def softmax_loss(
-    pairs: Floats, own: Floats, items: Floats, *, temperature: float, history_weight: float, exponent: float
+    pairs: Floats,
+    own: Floats,
+    items: Floats,
+    *,
+    temperature: float,
+    history_weight: float,
+    exponent: float,
+    popularity: float,
 ) -> float:
-    """The loss of docs/objectives.md over all items; `pairs` (users, items) of 0 and 1, `own` the users' rows."""
+    """The loss of docs/offline-training.md over all items; `pairs` (users, items) of 0 and 1, `own` the users' rows."""
     counts = pairs.sum(axis=1)
     directions = unit(items)
     users = unit(own + history_weight * (pairs @ directions) / counts[:, np.newaxis])
-    scores = users @ directions.T / temperature
+    scores = users @ directions.T / temperature + popularity * np.log(pairs.sum(axis=0))
     log_sums = np.log(np.exp(scores).sum(axis=1))
     each = counts ** (exponent - 1) * (counts * log_sums - (pairs * scores).sum(axis=1))
     return float(each.sum() / (counts**exponent).sum() * counts.sum())
