@@ -118,7 +118,9 @@ def run(engine: Engine, operation: Operation, strings: bool, scratch: Path) -> N
     elif name == "remove_items":
         engine.remove_items(known(arguments[0]))
     elif name == "remove_users":
-        engine.remove_users([user(number) for number in set(arguments[0]) if user(number) in engine.users])
+        shown = {row.user for row in engine.impressions()}  # some of whom have no row
+        there = [user(number) for number in set(arguments[0])]
+        engine.remove_users([who for who in there if who in engine.users or who in shown])
     elif name == "set_filter":
         engine.set_filter(arguments[0], known(arguments[1]))
     elif name == "update_filter":

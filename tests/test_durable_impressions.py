@@ -178,6 +178,44 @@ def test_removed_ids_are_in_no_file_after_a_checkpoint(tmp_path: Path) -> None:
         assert len(engine.impressions()) == 2
 
 
+def test_a_user_without_a_row_can_be_removed_too(tmp_path: Path) -> None:
+    """Who was only shown something is in impressions, and in their files, and nowhere else."""
+    secret = "user-7f3a"
+    with filled(tmp_path / "shop") as engine:
+        for _ in range(2):
+            ranking = engine.recommend(secret, k=2, explore=Random())
+            number = engine.impression(ranking)
+            engine.feedback(number, ranking.ids[0], 1.0, learn=False)
+        assert secret not in engine.users
+        held = [engine.recommend(who, k=2, explore=Random()) for who in (secret, "stranger")]
+        with pytest.raises(KeyError, match="unknown user 'nobody'"):
+            engine.remove_users([secret, "nobody"])
+        engine.checkpoint()
+
+        def traces() -> int:
+            return sum(secret.encode() in path.read_bytes() for path in (tmp_path / "shop").iterdir())
+
+        assert traces() == 1
+        engine.remove_users([secret, secret])
+        with Engine.open(killed(tmp_path / "shop")) as again:
+            assert len(again.impressions()) == 0
+        with pytest.raises(KeyError, match="unknown user"):
+            engine.remove_users(secret)
+        engine.checkpoint()
+        # Whoever was not known when users were removed may be one of them.
+        for ranking in held:
+            with pytest.raises(KeyError, match="its user was removed"):
+                engine.feedback(engine.impression(ranking), ranking.ids[0], 1.0)
+        engine.save(tmp_path / "shop" / "saved")
+        assert traces() == 0
+        fresh = engine.recommend("stranger", k=2, explore=Random())
+        engine.remove_items(next(item for item in ITEMS if item not in fresh.ids))
+        assert engine.feedback(engine.impression(fresh), fresh.ids[0], 1.0) > 0
+        with Engine.open(killed(tmp_path / "shop")) as again:
+            assert list(again.users) == ["ann", "bob", "stranger"]
+            np.testing.assert_array_equal(again.user_vector("stranger"), engine.user_vector("stranger"))
+
+
 def test_the_queue_is_bounded_in_files_too(tmp_path: Path) -> None:
     with filled(tmp_path / "shop") as engine:
         engine.feedback_settings = Feedback(capacity=5)

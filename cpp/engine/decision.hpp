@@ -23,7 +23,7 @@ struct ExploreOptions {
 };
 
 struct Decision {
-  IdArray user;                // one, or none
+  IdArray user;                // who asked, known to the engine or not; none: a visitor
   IdArray history;             // of a visitor: the items of the session, the last kMaxLoggedHistory
   std::vector<float> context;  // of the query: what was added to the weights of the item features, one each, or none
   IdArray candidates;          // that the policy chose from, best first
@@ -37,7 +37,8 @@ struct Decision {
   Diversity diversity;
   std::uint64_t seed = 0;
   bool certified = true;
-  std::uint64_t removals = 0;  // that the engine had seen before
+  // That the engine had seen before: of users or items, and of users.
+  std::uint64_t removals = 0, user_removals = 0;
 
   bool is_removed(std::uint32_t place) const { return std::binary_search(removed.begin(), removed.end(), place); }
 };

@@ -170,8 +170,8 @@ class Engine {
                                         std::uint64_t seed);
   // The decision was shown. The number that feedback to it names.
   std::uint64_t impression(std::shared_ptr<const Decision> decision, double timestamp);
-  // A reward for an item that was shown, learned from if `learn`. Returns its weight. Throws UnknownId where it joins
-  // nothing.
+  // A reward for an item that was shown, learned from if `learn`; a user that is not known yet is by then. Returns its
+  // weight: 0 of a visitor, who teaches nothing. Throws UnknownId where it joins nothing.
   double feedback(std::uint64_t number, const Id& item, float reward, double timestamp, bool learn);
   void set_feedback_settings(const FeedbackSettings& settings);
   Impressions& impressions() { return impressions_; }
@@ -367,7 +367,8 @@ class Engine {
   static std::size_t num_candidates(std::size_t k, const ExploreOptions& explore);
   std::uint64_t seed_of(const ExploreOptions& explore);
   AlignedFloats rows_of(std::span<const Row> items) const;
-  Decision decide(const Asker& asker, const std::vector<Scored<float>>& found, std::size_t k,
+  // `user`: who asks, or null for a visitor.
+  Decision decide(const Id* user, const Asker& asker, const std::vector<Scored<float>>& found, std::size_t k,
                   std::span<const float> context, const ExploreOptions& explore, std::uint64_t seed);
   Uncertainty uncertainty_of(Row user, const Policy& policy) const;
   std::vector<float> bias_deviations(std::span<const Row> items) const;
@@ -507,6 +508,7 @@ class Engine {
   std::atomic<double> latest_timestamp_;  // NaN: none yet
   // Counts removals: rows looked up before it changed are looked up again.
   std::atomic<std::uint64_t> removals_{0};
+  std::atomic<std::uint64_t> user_removals_{0};  // those of them that were of users
   EventSources sources_;
   const std::uint64_t generation_;  // of the process that made the engine
   std::mutex changes_mutex_;

@@ -109,8 +109,8 @@ std::vector<double> Engine::slot_propensities(const IdSpan& user, const IdSpan& 
   return linear_slot_propensities(explore.policy, linear, uncertainty_of(row, explore.policy), slate, seed);
 }
 
-Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, std::span<const float> context,
-                        const ExploreOptions& explore, std::uint64_t seed) {
+Decision Engine::decide(const Id* user, const Asker& asker, const Best& found, std::size_t k,
+                        std::span<const float> context, const ExploreOptions& explore, std::uint64_t seed) {
   const Policy& policy = explore.policy;
   const Diversity& diversity = explore.diversity;
   const std::size_t stride = model_.items.stride();
@@ -118,13 +118,15 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, st
   decision.policy = policy;
   decision.diversity = diversity;
   decision.seed = seed;
-  decision.removals = removals_.load(std::memory_order_acquire);  // before anything is looked at
+  // Acquire: before anything is looked at.
+  decision.removals = removals_.load(std::memory_order_acquire);
+  decision.user_removals = user_removals_.load(std::memory_order_acquire);
   decision.context.assign(context.begin(), context.end());
   const std::size_t long_ago = asker.session.size() - std::min(asker.session.size(), kMaxLoggedHistory);
   for (const Row item : asker.session.subspan(long_ago)) {
     if (model_.items.is_live(item)) decision.history.append(model_.items.ids, item);
   }
-  if (asker.user != kNoRow) decision.user.append(model_.users.ids, asker.user);
+  if (user != nullptr) decision.user.append(*user);
 
   std::vector<Row> items;
   items.reserve(found.size());
@@ -194,9 +196,10 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, st
 
 Decision Engine::explore(const Id& user, const QueryOptions& options, const ExploreOptions& explore) {
   const std::size_t wanted = num_candidates(options.k, explore);
+  if (user.kind == IdKind::kString) validate_id(user.text);  // it may be new, and be learned by its feedback
   const auto pin = pin_query();
   const Answer found = answer_user(user, wanted, options);
-  Decision decision = decide(found.asker, found.best, options.k, options.context, explore, seed_of(explore));
+  Decision decision = decide(&user, found.asker, found.best, options.k, options.context, explore, seed_of(explore));
   decision.certified = found.certified;
   return decision;
 }
@@ -205,7 +208,7 @@ Decision Engine::explore_history(const IdSpan& history, const QueryOptions& opti
   const std::size_t wanted = num_candidates(options.k, explore);
   const auto pin = pin_query();
   const Answer found = answer_visitor(history, wanted, options);
-  Decision decision = decide(found.asker, found.best, options.k, options.context, explore, seed_of(explore));
+  Decision decision = decide(nullptr, found.asker, found.best, options.k, options.context, explore, seed_of(explore));
   decision.certified = found.certified;
   return decision;
 }
@@ -215,13 +218,15 @@ std::vector<Decision> Engine::explore_many(const IdSpan& users, const QueryOptio
   QueryOptions wanted = options;
   wanted.k = num_candidates(options.k, explore);
   const auto pin = pin_query();
+  check_ids(model_.users.ids, users, "user");
   std::once_flag drawn;
   std::uint64_t seed = 0;  // drawn once there is an answer: a batch that is refused takes no number
   std::vector<Decision> decisions(users.size);
   bool certified = true;
   answer_many(users, wanted, certified, [&](std::size_t u, Row user, Best& best) {
     std::call_once(drawn, [&] { seed = seed_of(explore); });
-    decisions[u] = decide({user, {}, {}}, best, options.k, options.context, explore, Random(seed, u).next() >> 1);
+    const Id id = id_at(users, u);
+    decisions[u] = decide(&id, {user, {}, {}}, best, options.k, options.context, explore, Random(seed, u).next() >> 1);
     best = {};
   });
   for (Decision& decision : decisions) decision.certified = certified;

@@ -1,6 +1,8 @@
 // Impressions: the latest decisions that were shown, each under a number, waiting for what their users do. Bounded: the
 // oldest goes when there is no room.
 //
+// Users may be such as the engine does not know yet: it is their feedback that it learns them by.
+//
 // Removed users and items. What was shown to a removed user is gone: of the impression only the number is left. A
 // removed item keeps its place in lists, with score and chance, so that estimates from the log stay what they were, but
 // not its id. Ids of removed items are noted at once, and taken out of the lists in bulk (`sweep`).
@@ -73,6 +75,8 @@ class Impressions {
   Place find(std::uint64_t number, const Id& item, double now) const;
   // Adds the reward there, unless the impression has gone meanwhile. False: there never was such a place.
   bool add_reward(std::uint64_t number, std::size_t slot, float reward);
+  // Which of these users something was shown to that is kept.
+  std::vector<bool> shown_to(const IdSpan& users) const;
   // Drops what was shown to these users.
   void forget(const IdSpan& users);
   void forget_items(const IdSpan& items);
