@@ -69,7 +69,7 @@ class Impression:
     number, time
         That of `Engine.impression`; seconds.
     user
-        None for a visitor.
+        The id that was asked for, whether the engine knew it or not; None for a visitor.
     policy, parameter, diversity, seed
         What chose it.
     context
