@@ -68,6 +68,16 @@ def test_feedback_joins_after_a_kill(checkpoint: bool, tmp_path: Path) -> None:
             again.feedback(numbers[1], item, 1.0, timestamp=601.0)
 
 
+def test_impressions_without_a_time_after_a_kill(tmp_path: Path) -> None:
+    live = filled(tmp_path / "shop")
+    live.feedback_settings = Feedback(window=60.0)
+    number = live.impression(live.recommend("ann", k=2, explore=Random()))
+    live.learn_one("bob", "a", timestamp=1e9)
+    with Engine.open(killed(tmp_path / "shop")) as again:
+        assert math.isnan(again.impressions()[0].time)
+        assert again.feedback(number, again.impressions()[0].items[0], 1.0) > 0
+
+
 def test_saved_and_loaded(tmp_path: Path) -> None:
     engine = made(ranker="linear", item_features=["price"])
     engine.impression(engine.recommend(history=["a", "b"], k=2, explore=UCB(1.0, "shared"), context={"price": 0.25}))

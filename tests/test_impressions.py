@@ -78,6 +78,41 @@ def test_the_window_ends() -> None:
     assert engine.feedback(number, item, 1.0) > 0
 
 
+def test_without_timestamps_there_is_no_window(tmp_path: Path) -> None:
+    """The engine has no other clock: what was shown before the first timestamp has no time, and does not expire when
+    that comes."""
+    engine = made()
+    engine.feedback_settings = Feedback(window=60.0)
+    numbers = [shown(engine)[0] for _ in range(2)]
+    assert [math.isnan(row.time) for row in engine.impressions()] == [True, True]
+    item = engine.impressions()[0].items[0]
+    assert engine.feedback(numbers[0], item, 1.0) > 0
+    engine.save(tmp_path / "early")
+    for again in (engine, Engine.load(tmp_path / "early")):
+        assert math.isnan(again.impressions()[0].time)
+        again.learn_one("ann", "a", timestamp=1e9)
+        assert again.feedback(numbers[0], item, 1.0) > 0
+        assert again.feedback(numbers[0], item, 1.0, timestamp=5.0) > 0
+        again.save(tmp_path / "late")
+        assert math.isnan(Engine.load(tmp_path / "late").impressions()[1].time)
+        # From now on what is untimed has the time of the latest event.
+        later, _ = shown(again)
+        assert again.impressions()[-1].time == 1e9
+        again.learn_one("ann", "a", timestamp=1e9 + 61)
+        with pytest.raises(KeyError, match=f"impression {later} has expired"):
+            again.feedback(later, again.impressions()[-1].items[0], 1.0)
+
+
+def test_feedback_does_not_come_before_its_impression() -> None:
+    engine = made()
+    number, ranking = shown(engine, timestamp=100.0)
+    with pytest.raises(ValueError, match=f"feedback at 99.5 s lies before impression {number}.*at 100 s"):
+        engine.feedback(number, ranking.ids[0], 1.0, timestamp=99.5)
+    assert np.isnan(engine.impressions()[0].rewards).all()
+    assert engine.stats()["events"] == 0
+    assert engine.feedback(number, ranking.ids[0], 1.0, timestamp=100.0) > 0
+
+
 @pytest.mark.parametrize("bias", [0.0, 1.0])
 def test_inverse_propensity_weights(bias: float) -> None:
     engine = made()

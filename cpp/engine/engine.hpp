@@ -297,7 +297,8 @@ class Engine {
   void count_learned(std::span<const Event> events);
   void learn_block(Batch& batch, std::size_t piece, std::span<const std::uint16_t> block);
   void saw_timestamp(double timestamp);
-  double latest_timestamp() const;
+  double latest_timestamp() const;                                                 // 0: none yet
+  double clock() const { return latest_timestamp_.load(std::memory_order_relaxed); }  // the same, NaN: none yet
 
   // What a query may return, resolved. Borrowed by Selection; lives as long as the query.
   struct Resolved {

@@ -69,7 +69,7 @@ std::uint64_t Engine::impression(std::shared_ptr<const Decision> decision, doubl
     decision = without_removed(std::move(decision));
     // The first id of a user that is kept settles what all are.
     if (decision && decision->user.size() > 0) model_.users.ids.claim_kind(decision->user.kind);
-    const double time = is_timed ? timestamp : latest_timestamp();
+    const double time = is_timed ? timestamp : clock();
     Impression shown = prepare_impression(decision, time);
     const auto encode = [&](PayloadWriter& to) {
       to.put(time);
@@ -112,8 +112,12 @@ double Engine::feedback(std::uint64_t number, const Id& item, float reward, doub
   {
     std::optional pin(domain_.pin_writer());
     std::optional<Claims> claims;
-    const double now = is_timed ? timestamp : latest_timestamp();
+    const double now = is_timed ? timestamp : clock();
     const Impressions::Place place = impressions_.find(number, item, now);
+    if (is_timed && now < place.time) {
+      throw std::invalid_argument(message("feedback at ", now, " s lies before impression ", number,
+                                          ", which was shown at ", place.time, " s"));
+    }
     const IdSpan asker = place.decision->user.span();
     weight = asker.size == 0 ? 0 : feedback_weight(impressions_.settings(), *place.decision, place.slot);
     const Joined joined{number, place.slot, reward};
@@ -130,7 +134,7 @@ double Engine::feedback(std::uint64_t number, const Id& item, float reward, doub
     } else {
       const auto encode = [&](PayloadWriter& to) {
         put_joined(to, joined);
-        to.put(now);
+        to.put(is_timed ? timestamp : latest_timestamp());
       };
       record = logged_in_order(RecordKind::kFeedback, is_timed ? kHasTimestamps : 0u, encode, [&] { join(joined); });
       if (is_timed) saw_timestamp(timestamp);
@@ -167,8 +171,10 @@ void Engine::set_feedback_settings(const FeedbackSettings& settings) {
 
 void Engine::replay_impression(std::uint32_t flags, PayloadReader& payload) {
   require_payload((flags & ~kHasTimestamps) == 0, "unknown columns");
-  const auto time = payload.get<double>();
-  require_payload(std::abs(time) <= kMaxTimestamp, "a timestamp is out of range");
+  auto time = payload.get<double>();
+  const bool is_timed = (flags & kHasTimestamps) != 0;
+  require_payload(std::abs(time) <= kMaxTimestamp || (!is_timed && std::isnan(time)), "a timestamp is out of range");
+  if (!is_timed && std::isnan(clock())) time = clock();  // 0 in older logs
   const auto decisions = payload.get<std::uint64_t>(), is_kept = payload.get<std::uint64_t>();
   require_payload(is_kept <= 1, "an impression is of an unknown kind");
   std::shared_ptr<const Decision> decision;
@@ -182,7 +188,7 @@ void Engine::replay_impression(std::uint32_t flags, PayloadReader& payload) {
   if (decision && decision->user.size() > 0) model_.users.ids.claim_kind(decision->user.kind);
   impressions_.add(prepare_impression(decision, time));
   decisions_.store(std::max(decisions_.load(std::memory_order_relaxed), decisions), std::memory_order_relaxed);
-  if ((flags & kHasTimestamps) != 0) saw_timestamp(time);
+  if (is_timed) saw_timestamp(time);
   if (decision) observe(*decision);
 }
 

@@ -54,7 +54,7 @@ std::shared_ptr<const Decision> without_items(const Decision& decision,
 
 struct Impression {
   std::uint64_t number;
-  double time;                               // when it was shown
+  double time;                               // when it was shown; NaN: no timestamp had been seen by then
   std::shared_ptr<const Decision> decision;  // none: its user was removed
   std::vector<float> rewards;                // of each slot, added up; NaN: none came
 };
@@ -69,9 +69,10 @@ class Impressions {
   struct Place {
     std::shared_ptr<const Decision> decision;
     std::size_t slot;
+    double time;
   };
   // Where the item was shown. Throws UnknownId for a number that is not known (any more), one whose window is over at
-  // `now`, or an item that was not shown.
+  // `now` (of which there is none where either time is NaN), or an item that was not shown.
   Place find(std::uint64_t number, const Id& item, double now) const;
   // Adds the reward there, unless the impression has gone meanwhile. False: there never was such a place.
   bool add_reward(std::uint64_t number, std::size_t slot, float reward);

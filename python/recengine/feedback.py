@@ -23,7 +23,8 @@ class Feedback:
     capacity
         The latest impressions that are kept, in memory: some 10 bytes a candidate each.
     window
-        Seconds after an impression in which feedback to it is taken; ``math.inf``: always.
+        Seconds after an impression in which feedback to it is taken; ``math.inf``: always. By timestamps alone: what
+        was shown before the engine saw its first one has no time, and no window.
     correction
         "ips": feedback weighs one over the probability that the item was shown there, so that what is rarely shown
         counts as much as what is shown always. "top_k": the policy gradient's correction for lists of K items, with the
@@ -67,7 +68,7 @@ class Impression:
     Attributes
     ----------
     number, time
-        That of `Engine.impression`; seconds.
+        That of `Engine.impression`; seconds, NaN if the engine had seen no timestamp by then.
     user
         The id that was asked for, whether the engine knew it or not; None for a visitor.
     policy, parameter, diversity, seed

@@ -31,7 +31,8 @@ class Decisions(Base):
         ranking
             Of `recommend` with `explore` or `diversify`; of n queries, n numbers, int64 (n,), are returned.
         timestamp
-            As in `learn_one`.
+            As in `learn_one`; omitted before any was seen, the impression has no time, and `Feedback.window` no
+            beginning.
 
         Raises ValueError for a ranking that no policy chose, TypeError for anything else.
 
@@ -71,7 +72,7 @@ class Decisions(Base):
         reward
             Within 1e6. Several for one item add up in the log.
         timestamp
-            As in `learn_one`.
+            As in `learn_one`; not before the impression's.
         learn
             False: only join and record.
 
@@ -81,8 +82,8 @@ class Decisions(Base):
             For an impression that is not known or has expired, whose user was removed, or an item that it did not show
             or that was removed since.
         ValueError
-            For a reward that is not a number, or a new user where there is no room (`max_users`). Nothing has changed
-            then.
+            For a reward that is not a number, a timestamp before the impression's, or a new user where there is no
+            room (`max_users`). Nothing has changed then.
 
         Examples
         --------
