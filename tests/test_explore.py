@@ -305,14 +305,36 @@ def test_a_policy_draws_from_what_diversity_left() -> None:
         np.testing.assert_allclose(logs_of(ranking), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("policy", [ThompsonSampling(0.5, samples=100), UCB(0.5)])
 @pytest.mark.parametrize("diversify", [MMR(0.6), DPP(0.6)])
-def test_diversity_after_a_policy_has_no_propensities(policy: Any, diversify: Any) -> None:
+def test_ucb_is_reordered_and_has_no_propensities(diversify: Any) -> None:
+    """A choice without chance: its bounds take the place of the scores."""
     random = np.random.default_rng(4)
-    engine = made(descending(40, 4), random.normal(size=(40, 5)))
-    ranking = engine.recommend("ann", k=5, explore=policy, diversify=diversify, seed=1)
-    assert len(set(ranking.ids.tolist())) == 5
+    rows, scores = random.normal(size=(40, 5)), descending(40, 4)
+    ranking = made(scores, rows).recommend("ann", k=5, explore=UCB(0.5), diversify=diversify)
+    bounds = scores + 0.5 * np.sqrt((rows.astype(np.float32) ** 2).sum(axis=1) + 1)
+    order = getattr(reference, "mmr" if isinstance(diversify, MMR) else "dpp")
+    assert ranking.ids.tolist() == order(bounds, rows, 0.6, 5)
     assert np.isnan(logs_of(ranking)).all()
+
+
+@pytest.mark.parametrize("diversify", [MMR(0.6, pool=8), DPP(0.6, pool=8)])
+def test_thompson_sampling_draws_from_what_diversity_left(diversify: Any) -> None:
+    """Its propensities are as often as its lists come, from that pool."""
+    random = np.random.default_rng(4)
+    rows, scores = random.normal(size=(40, 5)), descending(40, 4)
+    engine = made(scores, rows)
+    pool = sorted(engine.recommend("ann", k=8, diversify=diversify).ids.tolist())
+    draws = 10_000
+    drawn = engine.recommend(["ann"] * draws, k=1, explore=ThompsonSampling(0.5), diversify=diversify, seed=2)
+    assert np.isnan(logs_of(drawn)).all()
+    ranking = engine.recommend("ann", k=3, explore=ThompsonSampling(0.5, samples=10_000), diversify=diversify, seed=1)
+    assert ranking.candidates[0].tolist() == pool
+    assert set(drawn.ids[:, 0].tolist()) <= set(pool)
+    share = float(np.mean(drawn.ids[:, 0] == ranking.ids[0]))
+    errors = ranking.log_propensity_errors
+    assert errors is not None
+    assert abs(math.exp(logs_of(ranking)[0]) - share) < 5 * math.sqrt(share / draws)
+    assert (errors > 0).all()
 
 
 @pytest.mark.parametrize("policy", [policy for policy, _, _ in CLOSED] + [ThompsonSampling(0.5), UCB(0.5)])

@@ -15,14 +15,11 @@ from hypothesis import strategies as st
 from recengine import Engine, ImpressionLog, ope
 from recengine.explore import (
     UCB,
-    EpsilonGreedy,
     Greedy,
     Policy,
     Random,
     Softmax,
-    SquareCB,
     ThompsonSampling,
-    core_explore,
 )
 from reference.ope import cascade_dr
 
@@ -191,45 +188,6 @@ def test_compare_of_lists_varies_less_with_a_model() -> None:
     assert uniform.low <= comparison.logged.value <= uniform.high
 
 
-@pytest.mark.parametrize("policy", [Random(), EpsilonGreedy(0.3), Softmax(0.5), SquareCB(5.0), Greedy()])
-def test_slots_are_first_slots_of_what_is_left(policy: Policy) -> None:
-    scores, slate = np.array([3.0, 1.0, 1.0, 0.5, -2.0], np.float32), np.array([2, 0, 4])
-    explore = core_explore(policy, None)
-    shares = explore.slots(scores, slate)
-    for slot in range(3):
-        left = np.setdiff1d(np.arange(5), slate[:slot])
-        np.testing.assert_allclose(shares[slot, left], explore.first_slot(scores[left]))
-        assert shares[slot].sum() == pytest.approx(1.0)
-    logs = explore.log_propensities(scores, [], slate)
-    if np.isfinite(logs).all():
-        np.testing.assert_allclose(np.log(shares[np.arange(3), slate]), logs)
-
-
-@pytest.mark.parametrize("precision", ["diagonal", "shared"])
-def test_thompson_sampling_is_judged_by_the_engine(precision: Any) -> None:
-    """Its estimated propensities are the shares of what it chooses, slot by slot."""
-    engine, _ = logged(UCB(0.1, precision), 30, 2)
-    policy, plain = ThompsonSampling(1.0, precision, samples=20_000), ThompsonSampling(1.0, precision)
-    candidates, scores = engine.rank("ann", np.arange(6))
-    found = engine._core.slot_propensities("ann", candidates, scores, [2, 0], core_explore(policy, None), 5)
-    drawn = engine.recommend(["ann"] * 20_000, k=2, explore=plain, seed=3).ids
-    places = {item: place for place, item in enumerate(candidates.tolist())}
-    first = np.bincount([places[item] for item in drawn[:, 0].tolist()], minlength=6) / 20_000
-    np.testing.assert_allclose(found[0], first, atol=0.02)
-    below = [places[item] for top, item in drawn.tolist() if places[top] == 2]
-    np.testing.assert_allclose(found[1], np.bincount(below, minlength=6) / len(below), atol=0.05)
-    assert found.sum(axis=1).tolist() == pytest.approx([1.0, 1.0])
-
-
-def test_ucb_is_judged_as_what_it_chooses_now() -> None:
-    engine, _ = logged(Random(), 40, 3)
-    candidates, scores = engine.rank("ann", np.arange(6))
-    chosen = engine.recommend("ann", k=3, explore=UCB(2.0)).ids
-    slate = [candidates.tolist().index(item) for item in chosen.tolist()]
-    found = engine._core.slot_propensities("ann", candidates, scores, slate, core_explore(UCB(2.0), None), 0)
-    np.testing.assert_array_equal(found, np.eye(6)[slate])
-
-
 def test_compare_of_learning_policies() -> None:
     engine, log = logged(Random(), 1500, 2)
     policies: dict[str, Policy | tuple[Policy, Engine]] = {
@@ -252,21 +210,6 @@ def test_compare_of_learning_policies() -> None:
     again = ope.compare(log, policies)
     assert again.to_dict() == comparison.to_dict()
     assert ope.compare(log, policies, seed=1).to_dict() != comparison.to_dict()
-
-
-def test_bad_arguments_of_slot_propensities() -> None:
-    engine, _ = logged(Random(), 1, 1)
-    explore = core_explore(UCB(1.0), None)
-    for arguments, error, told in (
-        (("ann", [0, 1], [1.0], [0], explore, 0), ValueError, "one a candidate"),
-        (("ann", [0, 1], [1.0, 2.0], [0], explore, 0), ValueError, "sorted"),
-        (("ann", [0, 1], [1.0, 0.0], [2], explore, 0), ValueError, "below 2, not 2"),
-        (("ann", [0, 99], [1.0, 0.0], [0], explore, 0), KeyError, "99"),
-        (("ann", [0], [1.0], [0], core_explore(Random(), None), 0), ValueError, "Thompson"),
-        (("ann", [0], [1.0], [0], core_explore(ThompsonSampling(), None), 0), ValueError, "samples"),
-    ):
-        with pytest.raises(error, match=told):
-            engine._core.slot_propensities(*arguments)
 
 
 # ---- visitors, contexts, and candidates that are not there

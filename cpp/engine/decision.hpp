@@ -29,7 +29,8 @@ struct Decision {
   IdArray candidates;          // that the policy chose from, best first
   // Places of candidates that were removed since, ascending: of them only the place, score and chance are kept.
   std::vector<std::uint32_t> removed;
-  std::vector<float> scores;  // theirs
+  std::vector<float> scores;          // theirs
+  std::vector<std::uint32_t> groups;  // theirs, by number, 0 for none; where MaxPerGroup limits them, else empty
   std::vector<std::uint32_t> slate;
   // Of each slot's candidate, given those before it. NaN: not known. Errors are those of estimates, or empty.
   std::vector<double> log_propensities, errors;

@@ -26,11 +26,11 @@ bool is_same(const IdSpan& ids, std::size_t k, const Id& id) {
 }
 
 // Ids, to be found among them by value.
-class Places {
+class IdPlaces {
  public:
   static constexpr std::size_t kNone = ~std::size_t{0};
 
-  explicit Places(const IdSpan& ids) : kind_(ids.kind) {
+  explicit IdPlaces(const IdSpan& ids) : kind_(ids.kind) {
     for (std::size_t k = 0; k < ids.size; ++k) {
       if (kind_ == IdKind::kString) {
         texts_.try_emplace(ids.string_at(k), k);
@@ -168,24 +168,25 @@ bool Impressions::add_reward(std::uint64_t number, std::size_t slot, float rewar
 }
 
 std::vector<bool> Impressions::shown_to(const IdSpan& users) const {
-  const Places places(users);
+  const IdPlaces places(users);
   std::vector<bool> is_shown(users.size);
   {
     const std::lock_guard lock(mutex_);
     for (const Impression& impression : queue_) {
       const std::size_t place = places.of_user(impression);
-      if (place != Places::kNone) is_shown[place] = true;
+      if (place != IdPlaces::kNone) is_shown[place] = true;
     }
   }
-  for (std::size_t k = 0; k < users.size; ++k) is_shown[k] = is_shown[places.of(users, k)];  // of one that is there twice
+  for (std::size_t k = 0; k < users.size; ++k)
+    is_shown[k] = is_shown[places.of(users, k)];  // of one that is there twice
   return is_shown;
 }
 
 void Impressions::forget(const IdSpan& users) {
-  const Places places(users);
+  const IdPlaces places(users);
   const std::lock_guard lock(mutex_);
   for (Impression& impression : queue_) {
-    if (places.of_user(impression) == Places::kNone) continue;
+    if (places.of_user(impression) == IdPlaces::kNone) continue;
     impression.decision.reset();
     impression.rewards = {};
   }

@@ -8,7 +8,8 @@ import numpy as np
 
 from recengine.engine.arguments import Id, finite_seconds
 from recengine.engine.base import Base
-from recengine.feedback import Feedback, ImpressionLog, log_of
+from recengine.feedback import Feedback
+from recengine.impressions import ImpressionLog, log_of
 from recengine.ranking import Ranking
 
 
