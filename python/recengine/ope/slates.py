@@ -38,7 +38,8 @@ def independent_ips(
     Options: `interval`, `confidence`, `bound`, `clusters`, `seed`, `policy` as in `ips`. Overlap is that of the slot
     that has the least.
 
-    >>> round(independent_ips([[1.0, 0.0]] * 100, [[0.5, 0.5]] * 100, [[0.6, 0.4]] * 100).value, 4)
+    >>> rewards, shown = [[1.0, 0.0], [0.0, 1.0]] * 50, [[0.5, 0.5]] * 100
+    >>> round(independent_ips(rewards, shown, [[0.6, 0.4], [0.4, 0.6]] * 50).value, 4)
     1.2
     """
     earned, ratios = _ratios(rewards, propensities, target)
