@@ -41,9 +41,11 @@ struct FeedbackSettings {
   bool operator==(const FeedbackSettings& other) const = default;
 };
 
-// The weight of feedback to the item of a slot: an estimate of what it would count if every item had been shown alike,
-// 1 where the probability is not known.
-//   inverse propensity  min(clip, 1 / (p theta)), p the propensity, theta that of the slot to be looked at
+// The weight of feedback to the item of a slot, 1 where the probability is not known.
+//   inverse propensity  min(clip, 1 / (p theta)), p the propensity given the slots above, theta that of the slot to be
+//                       looked at. On average (but for the clip) as if, below what is above it, each slot had been
+//                       filled by any candidate left alike: over a list of k an item counts as often as it is left for
+//                       a slot, once if k is 1, up to k times if it is hardly ever chosen
 //   top-K               min(clip, pi / (p theta)) K (1 - pi)^(K - 1), pi the softmax of the scores over the candidates
 //                       (Chen et al. 2019, "Top-K off-policy correction for a REINFORCE recommender system")
 double feedback_weight(const FeedbackSettings& settings, const Decision& decision, std::size_t slot);

@@ -18,14 +18,18 @@ class Feedback:
     Parameters
     ----------
     capacity
-        The latest impressions that are kept, in memory: some 10 bytes a candidate each.
+        The latest impressions that are kept, in memory: each 12 bytes a candidate (16 where `MaxPerGroup` limits them),
+        and the characters of its ids, where those are str.
     window
         Seconds after an impression in which feedback to it is taken; ``math.inf``: always. By timestamps alone: what
         was shown before the engine saw its first one has no time, and no window.
     correction
-        "ips": feedback weighs one over the probability that the item was shown there, so that what is rarely shown
-        counts as much as what is shown always. "top_k": the policy gradient's correction for lists of K items, with the
-        softmax of the scores for the policy (Chen et al. 2019). "none": 1.
+        "ips": feedback weighs one over the probability that the item was shown there, given the slots above: on average
+        (but for `clip`) as if each slot had been filled by any of the candidates left, all alike. In lists of one all
+        candidates then count alike, however rarely they are shown; in longer ones an item counts for each slot that it
+        is left for, so that what often stands at the top counts up to k times less than what is hardly ever chosen.
+        "top_k": the policy gradient's correction for lists of K items, with the softmax of the scores for the policy
+        (Chen et al. 2019). "none": 1.
     clip
         Of that ratio.
     position_bias
