@@ -182,6 +182,25 @@ def test_sessions_and_strangers_explore_too() -> None:
     assert sorted(stranger.ids.tolist()) == [10, 11, 12, 13]
 
 
+def test_whom_nobody_knows_is_shown_items_by_how_popular_they_are() -> None:
+    """Softmax(T) in proportion to (1 + count)^(1 / T)."""
+    engine = Engine(dim=8, seed=0, objective="bpr", history=0)
+    for item, count in enumerate((40, 10, 3, 0)):
+        engine.learn_many([1] * count, [item] * count)
+    engine.set_items([3], np.zeros((1, 8)))
+    for whom in ({"user": 99}, {"history": []}):
+        ranking = engine.recommend(**whom, k=1, explore=Softmax(2.0), seed=0)
+        candidates, scores = ranking.candidates
+        assert candidates.tolist() == [0, 1, 2, 3]
+        np.testing.assert_allclose(scores, np.log1p([40, 10, 3, 0]), rtol=1e-5)
+        np.testing.assert_array_equal(engine.recommend(**whom, k=4).scores, [40, 10, 3, 0])
+    drawn = engine.recommend([99] * 10_000, k=1, explore=Softmax(2.0), seed=1).ids[:, 0]
+    weights = np.sqrt([41, 11, 4, 1])
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 10_000, weights / weights.sum(), atol=0.02)
+    own = engine._core.ranking_scores(99, [], candidates, [])
+    np.testing.assert_array_equal(own, scores)
+
+
 # ---- the linear model
 
 

@@ -172,8 +172,8 @@ class Engine {
   Impressions& impressions() { return impressions_; }
 
   // --- what the engine makes of lists that were shown (engine_judge.cpp). Throw UnknownId for an unknown item.
-  // The scores by which it ranks these items, all different, for a user (one id), or for a visitor (none) with this
-  // history; -infinity of items that it does not know.
+  // The scores by which policies choose among these items, all different, for a user (one id), or for a visitor (none)
+  // with this history; -infinity of items that it does not know.
   std::vector<float> ranking_scores(const IdSpan& user, const IdSpan& history, const IdSpan& items,
                                     std::span<const float> context);
   // As `judge` of explore/judge.hpp, a policy of the linear model by what is uncertain now. user: one id, or none.

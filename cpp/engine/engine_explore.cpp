@@ -93,10 +93,11 @@ Decision Engine::decide(const Id* user, const Asker& asker, const Best& found, s
   std::vector<Row> items;
   items.reserve(found.size());
   decision.scores.reserve(found.size());
+  const bool by_popularity = is_nobody(asker.user, asker.query);
   for (const auto& [score, row] : found) {
     if (!model_.items.is_live(row)) continue;  // removed meanwhile
     items.push_back(row);
-    decision.scores.push_back(score);
+    decision.scores.push_back(by_popularity ? popularity_score(score) : score);
   }
   AlignedFloats rows;
   if (policy.is_linear() || diversity.reorders()) rows = rows_of(items);

@@ -44,7 +44,9 @@ std::vector<float> Engine::ranking_scores(const IdSpan& user, const IdSpan& hist
   options.context = context;
   Plan plan;
   for (const auto& [score, row] : answer(asker, resolved.among->size(), options, resolved, plan, true)) {
-    if (const auto found = places.find(row); found != places.end()) scores[found->second] = score;
+    const auto found = places.find(row);
+    if (found == places.end()) continue;
+    scores[found->second] = is_nobody(asker.user, asker.query) ? popularity_score(score) : score;
   }
   return scores;
 }
