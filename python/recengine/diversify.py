@@ -2,8 +2,8 @@
 
 `MMR` and `DPP` reorder candidates by relevance (their scores, brought to [0, 1]) and by how alike the items' rows are.
 They come before a policy that draws: it then draws from the `pool` they left, and its log-propensities are those given
-that pool. Of `UCB`, which leaves nothing to chance, they take the bounds for scores and come after; its propensities are
-NaN as ever. `MaxPerGroup` limits every slot, and propensities are as without it.
+that pool. Of `UCB`, which leaves nothing to chance, they take the bounds for scores and come after; log-propensities
+are NaN as ever. `MaxPerGroup` limits every slot, and propensities are as without it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from recengine.impressions import Impression, ImpressionLog
 from .contender import contender
 from .contest import Lead, leads_of, winner
 from .estimate import Estimate, Floats
-from .lists import Log, Marginals, Views, logged_marginals, settings_of_contender, views_of
+from .lists import Log, Views, views_of
+from .marginals import Marginals, logged_marginals, settings_of_contender
 from .model import RewardModel
 from .single import dm, dr, dr_terms, ips, snips, switch_dr
 from .slates import cascade_dr, cascade_terms, independent_ips, reward_interaction_ips
