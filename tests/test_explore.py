@@ -188,7 +188,8 @@ def test_whom_nobody_knows_is_shown_items_by_how_popular_they_are() -> None:
     for item, count in enumerate((40, 10, 3, 0)):
         engine.learn_many([1] * count, [item] * count)
     engine.set_items([3], np.zeros((1, 8)))
-    for whom in ({"user": 99}, {"history": []}):
+    whose: list[dict[str, Any]] = [{"user": 99}, {"history": []}]
+    for whom in whose:
         ranking = engine.recommend(**whom, k=1, explore=Softmax(2.0), seed=0)
         candidates, scores = ranking.candidates
         assert candidates.tolist() == [0, 1, 2, 3]

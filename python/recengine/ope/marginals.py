@@ -1,4 +1,4 @@
-"""Marginal propensities of what was logged: of an item at its slot, whatever is above it. Independent IPS needs them."""
+"""Marginal propensities of what was logged: of an item at its slot, whatever is above it, for independent IPS."""
 
 from __future__ import annotations
 
