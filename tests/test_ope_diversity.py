@@ -54,12 +54,12 @@ def test_limits_per_group_are_judged(policy: Policy) -> None:
     """What the limit of the policy, and of the log, leaves to chance."""
     limit = MaxPerGroup(1)
     for ran in (None, limit):
-        engine, log = logged(Random(), ran, 2_500)
+        engine, log = logged(Random(), ran, 1_500)
         choice: Any = (policy, limit) if ran else (policy, limit, engine)
         found = ope.compare(log, {"limited": choice}).rows[0].estimates
         for name in ("independent IPS", "reward-interaction IPS", "cascade DR"):
             assert agrees(found[name], earns(policy, limit)), (name, ran)
-    unlimited = ope.compare(logged(Random(), None, 2_500)[1], {"free": policy}).rows[0].estimates
+    unlimited = ope.compare(logged(Random(), None, 1_500)[1], {"free": policy}).rows[0].estimates
     assert agrees(unlimited["cascade DR"], earns(policy, None))
     # Without the limit the policy would show what the log never does, and the weights say so.
     with pytest.warns(ope.OverlapWarning, match="free: reward-interaction IPS: .*lacks choices"):
@@ -70,7 +70,7 @@ def test_limits_per_group_are_judged(policy: Policy) -> None:
 @pytest.mark.parametrize("diversify", [MMR(0.3), DPP(0.5), MMR(0.3, pool=3), DPP(0.5, pool=3)])
 @pytest.mark.parametrize("policy", [Greedy(), Softmax(0.4), ThompsonSampling(0.7, samples=500)])
 def test_mmr_and_dpp_are_judged_by_an_engine(policy: Policy, diversify: Diversity) -> None:
-    engine, log = logged(Random(), None, 2_500)
+    engine, log = logged(Random(), None, 1_500)
     found = ope.compare(log, {"diverse": (policy, diversify, engine)}).rows[0].estimates
     shown = engine.recommend(["ann"] * 4_000, k=2, explore=policy, diversify=diversify, seed=5).ids
     truth = float(np.mean((shown + 1).sum(axis=1) / 10))
