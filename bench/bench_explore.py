@@ -8,6 +8,7 @@ another task; and Vowpal Wabbit with the parsing of its text, which takes most o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from bench.side_by_side import Round, each, whole
 from bench.turns import take_turns
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from recengine import Engine, ope
+from recengine import Engine, Feedback, ope
 from recengine.diversify import DPP, MMR, Diversity, MaxPerGroup
 from recengine.explore import UCB, EpsilonGreedy, Greedy, Policy, Random, Softmax, SquareCB, ThompsonSampling
 
@@ -177,6 +178,30 @@ def bench_decisions(benchmark: BenchmarkFixture, report: Report, rounds: int) ->
     for name in ("epsilon-greedy", "softmax", "squarecb"):
         ratio = medians[f"Vowpal Wabbit {name}, parsing"] / medians[f"recengine {name}"]
         report(f"Vowpal Wabbit {name}, parsing, over our {name}, times", ratio)
+
+
+def bench_compare(benchmark: BenchmarkFixture, report: Report, small: bool) -> None:
+    """`ope.compare` of logs with 200 candidates, a further policy: of lists of one, and of 20 with marginals."""
+    engine = made(5_000)
+    rows = {1: 1_000 if small else 40_000, K: 200 if small else 2_000}
+    for k, count in rows.items():
+        engine.feedback_settings = Feedback(capacity=count)
+        for _ in range(count // len(USERS)):
+            engine.impression(engine.recommend([user for (user,) in USERS], k=k, explore=Softmax(0.2)))
+        log = engine.impressions()
+        choices: dict[str, Any] = {"softmax": Softmax(0.1), "engine": (Softmax(0.1), engine)}
+        if k > 1:
+            choices["thompson"] = (ThompsonSampling(samples=1000), engine)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ope.OverlapWarning)
+            base = {"random": Random()}
+            sides = {"base": whole(partial(ope.compare, log, base))}
+            sides |= {name: whole(partial(ope.compare, log, {**base, name: one})) for name, one in choices.items()}
+            seconds = take_turns(sides, 3, benchmark)
+        medians = {name: float(np.median(values)) * 1e6 / count for name, values in seconds.items()}
+        report(f"us a row, lists of {k}, one policy", medians["base"])
+        for name in choices:
+            report(f"us a row, lists of {k}, {name} beside it", medians[name] - medians["base"])
 
 
 def bench_doubly_robust(benchmark: BenchmarkFixture, report: Report, small: bool) -> None:

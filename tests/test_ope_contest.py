@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def scored(scores: Any) -> Engine:
     return Engine.from_factors(["ann"], [[0.0]], np.arange(5), np.zeros((5, 1)), item_bias=scores)
 
 
-def test_a_policy_that_the_log_does_not_show_neither_wins_nor_stands_in_the_way() -> None:
+def test_a_policy_that_the_log_does_not_show_neither_wins_nor_stands_in_the_way(tmp_path: Path) -> None:
     log = logged(EpsilonGreedy(0.2), 2_000)
     only = ImpressionLog([row for row in log if row.slate[0] == 0])  # as if only the best had ever been shown
     choices: dict[str, Any] = {"last": (Greedy(), scored(SCORES[::-1])), "same": EpsilonGreedy(0.2)}
@@ -44,6 +45,8 @@ def test_a_policy_that_the_log_does_not_show_neither_wins_nor_stands_in_the_way(
     assert last.estimates["DR"].overlap_is_bad
     assert np.isfinite(same.estimates["SNIPS"].value)
     assert "nan" in str(found)
+    pytest.importorskip("matplotlib")
+    found.plot(tmp_path / "policies.png")
     assert found.best is None
     assert {lead.policy for lead in found.leads} <= {"same"}
     # Beside it another one can win.

@@ -67,9 +67,9 @@ def test_limits_per_group_are_judged(policy: Policy) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::recengine.ope.OverlapWarning")
-@pytest.mark.parametrize("diversify", [MMR(0.3), DPP(0.5), MMR(0.3, pool=3), DPP(0.5, pool=3)])
+@pytest.mark.parametrize("diversify", [MMR(0.3), DPP(0.5), MMR(0.3, pool=3), DPP(0.5, pool=3), MaxPerGroup(1)])
 @pytest.mark.parametrize("policy", [Greedy(), Softmax(0.4), ThompsonSampling(0.7, samples=500)])
-def test_mmr_and_dpp_are_judged_by_an_engine(policy: Policy, diversify: Diversity) -> None:
+def test_diversity_is_judged_by_an_engine(policy: Policy, diversify: Diversity) -> None:
     engine, log = logged(Random(), None, 1_500)
     found = ope.compare(log, {"diverse": (policy, diversify, engine)}).rows[0].estimates
     shown = engine.recommend(["ann"] * 4_000, k=2, explore=policy, diversify=diversify, seed=5).ids

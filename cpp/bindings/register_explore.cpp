@@ -151,8 +151,8 @@ py::dict feedback_settings(Engine& engine) {
 void register_explore(py::module_& module, py::class_<Engine>& engine) {
   py::class_<ExploreOptions> explore_class(module, "Explore");
   explore_class
-      .def(py::init(&to_options), py::arg("policy"), py::arg("parameter"), py::arg("precision"),
-           py::arg("samples"), py::arg("diversity"), py::arg("weight"), py::arg("count"), py::arg("candidates"))
+      .def(py::init(&to_options), py::arg("policy"), py::arg("parameter"), py::arg("precision"), py::arg("samples"),
+           py::arg("diversity"), py::arg("weight"), py::arg("count"), py::arg("candidates"))
       .def("log_propensities", &slate_log_propensities, py::arg("scores"), py::arg("groups"), py::arg("slate"))
       .def("first_slot", &first_slot, py::arg("scores"));
 
