@@ -249,11 +249,13 @@ def test_an_engine_would_not_show_what_it_does_not_know() -> None:
         found = ope.compare(log, {"small": (policy, small)}).rows[0].estimates
         assert 0 < found["cascade DR"].value < 1
         if isinstance(policy, Random):  # 1/3 against 1/6, then 1/2 against 1/5; nothing below an unknown item
-            total = 0.0
+            total = alone = 0.0
             for row in log:
                 top, below = np.nan_to_num(row.rewards)
                 total += 2 * top * (row.items[0] < 3) + 5 * below * (row.items < 3).all()
+                alone += 2 * top * (row.items[0] < 3) + 2 * below * (row.items[1] < 3)  # 1/3 against 1/6, each slot
             assert found["reward-interaction IPS"].value == pytest.approx(total / 400)
+            assert found["independent IPS"].value == pytest.approx(alone / 400)
 
 
 def test_removed_candidates_stay_in_the_estimates() -> None:

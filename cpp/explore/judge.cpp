@@ -121,7 +121,9 @@ std::vector<double> drawn_marginals(const Policy& policy, const CandidateScores&
   std::vector<double> shares(slots, 0.0);
   if (slots == 0 || candidates.scores.empty()) return shares;
   if (policy.kind == PolicyKind::kRandom && candidates.groups.empty()) {
-    shares.assign(slots, 1 / static_cast<double>(candidates.scores.size()));
+    const std::size_t count = candidates.scores.size();
+    for (std::size_t slot = 0; slot < slots; ++slot)
+      shares[slot] = slate[slot] < count ? 1 / static_cast<double>(count) : 0;
     return shares;
   }
   if (policy.kind == PolicyKind::kGreedy || slots == 1) draws = 1;  // nothing is left to chance above any slot
