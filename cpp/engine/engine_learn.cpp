@@ -178,8 +178,9 @@ struct Engine::Batch {
       : events(columns),
         timestamp(latest),
         claims(claimed),
-        shares(threads == 1 ? 1
-                            : std::min({kSharesPerThread * threads, std::max(threads, size() / kRowsPerPin), kMaxShares})),
+        shares(threads == 1
+                   ? 1
+                   : std::min({kSharesPerThread * threads, std::max(threads, size() / kRowsPerPin), kMaxShares})),
         pieces((columns.users.size + kEventsPerCheck - 1) / kEventsPerCheck),
         users(std::make_unique_for_overwrite<Row[]>(size())),
         items(std::make_unique_for_overwrite<Row[]>(size())),
@@ -204,7 +205,9 @@ struct Engine::Batch {
   std::atomic<std::size_t> applied{0};
 
   std::size_t size() const { return events.users.size; }
-  std::size_t piece_size(std::size_t piece) const { return std::min(kEventsPerCheck, size() - piece * kEventsPerCheck); }
+  std::size_t piece_size(std::size_t piece) const {
+    return std::min(kEventsPerCheck, size() - piece * kEventsPerCheck);
+  }
 
   void sort(std::size_t piece);
   std::span<const std::uint16_t> unit(std::size_t piece, std::size_t share) const {

@@ -113,8 +113,8 @@ void Engine::learn_pending(Replay& pending) {
 
 void Engine::replay_change(const RecordStart& start, PayloadReader& payload) {
   require_payload(start.flags == 0 || (start.flags == kHasBiases &&
-                               (start.kind == RecordKind::kSetUsers || start.kind == RecordKind::kSetItems)),
-          "unknown columns");
+                                       (start.kind == RecordKind::kSetUsers || start.kind == RecordKind::kSetItems)),
+                  "unknown columns");
   PayloadIds ids, others;
   const auto only_ids = [&] {
     payload.get_ids(ids);
