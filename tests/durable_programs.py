@@ -12,6 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from recengine import Engine, Feedback
+from recengine.diversify import MaxPerGroup
 from recengine.explore import UCB, EpsilonGreedy, Greedy, Policy, Random, Softmax, ThompsonSampling
 
 Operation = tuple[Any, ...]
@@ -118,7 +119,9 @@ def run(engine: Engine, operation: Operation, strings: bool, scratch: Path) -> N
     elif name == "remove_items":
         engine.remove_items(known(arguments[0]))
     elif name == "remove_users":
-        engine.remove_users([user(number) for number in set(arguments[0]) if user(number) in engine.users])
+        shown = {row.user for row in engine.impressions()}  # some of whom have no row
+        there = [user(number) for number in set(arguments[0])]
+        engine.remove_users([who for who in there if who in engine.users or who in shown])
     elif name == "set_filter":
         engine.set_filter(arguments[0], known(arguments[1]))
     elif name == "update_filter":
@@ -136,8 +139,9 @@ def run(engine: Engine, operation: Operation, strings: bool, scratch: Path) -> N
         who, policy, time, is_visitor = arguments
         whose: dict[str, Any] = {"history": known([1, 2, 40])} if is_visitor else {"user": user(who)}
         features = engine.settings["item_features"]
+        limit = MaxPerGroup(1) if policy % 2 else None
         ranking = engine.recommend(
-            **whose, k=3, explore=POLICIES[policy], context={features[0]: 0.5} if features else None
+            **whose, k=3, explore=POLICIES[policy], diversify=limit, context={features[0]: 0.5} if features else None
         )
         engine.impression(ranking, timestamp=time)
     elif name == "feedback":

@@ -379,6 +379,7 @@ def test_explore_tries_policies(tmp_path: Path) -> None:
     [
         (["--policies", "greedy,nothing"], "unknown policy 'nothing'"),
         (["--policies", " , "], "no policies"),
+        (["--policies", "greedy,softmax,greedy"], "policy 'greedy' is named twice"),
         (["--plot", "days.xyz"], "unknown extension"),
     ],
 )

@@ -68,6 +68,16 @@ def test_feedback_joins_after_a_kill(checkpoint: bool, tmp_path: Path) -> None:
             again.feedback(numbers[1], item, 1.0, timestamp=601.0)
 
 
+def test_impressions_without_a_time_after_a_kill(tmp_path: Path) -> None:
+    live = filled(tmp_path / "shop")
+    live.feedback_settings = Feedback(window=60.0)
+    number = live.impression(live.recommend("ann", k=2, explore=Random()))
+    live.learn_one("bob", "a", timestamp=1e9)
+    with Engine.open(killed(tmp_path / "shop")) as again:
+        assert math.isnan(again.impressions()[0].time)
+        assert again.feedback(number, again.impressions()[0].items[0], 1.0) > 0
+
+
 def test_saved_and_loaded(tmp_path: Path) -> None:
     engine = made(ranker="linear", item_features=["price"])
     engine.impression(engine.recommend(history=["a", "b"], k=2, explore=UCB(1.0, "shared"), context={"price": 0.25}))
@@ -123,7 +133,8 @@ def test_removed_items_keep_their_places_only(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(getattr(old, name), getattr(new, name))
             with pytest.raises(KeyError, match="'a', or it was removed"):
                 engine.feedback(new.number, "a", 1.0)
-            assert engine.feedback(new.number, next(item for item in new.items if item is not None), 1.0) > 0
+            weight = engine.feedback(new.number, next(item for item in new.items if item is not None), 1.0)
+            assert (weight > 0) == (new.user is not None)
         if engine is not live:
             engine.close()
     # What was chosen before the removal may be shown after it.
@@ -176,6 +187,44 @@ def test_removed_ids_are_in_no_file_after_a_checkpoint(tmp_path: Path) -> None:
         engine.save(tmp_path / "shop" / "saved")
         assert traces() == 0
         assert len(engine.impressions()) == 2
+
+
+def test_a_user_without_a_row_can_be_removed_too(tmp_path: Path) -> None:
+    """Who was only shown something is in impressions, and in their files, and nowhere else."""
+    secret = "user-7f3a"
+    with filled(tmp_path / "shop") as engine:
+        for _ in range(2):
+            ranking = engine.recommend(secret, k=2, explore=Random())
+            number = engine.impression(ranking)
+            engine.feedback(number, ranking.ids[0], 1.0, learn=False)
+        assert secret not in engine.users
+        held = [engine.recommend(who, k=2, explore=Random()) for who in (secret, "stranger")]
+        with pytest.raises(KeyError, match="unknown user 'nobody'"):
+            engine.remove_users([secret, "nobody"])
+        engine.checkpoint()
+
+        def traces() -> int:
+            return sum(secret.encode() in path.read_bytes() for path in (tmp_path / "shop").iterdir())
+
+        assert traces() == 1
+        engine.remove_users([secret, secret])
+        with Engine.open(killed(tmp_path / "shop")) as again:
+            assert len(again.impressions()) == 0
+        with pytest.raises(KeyError, match="unknown user"):
+            engine.remove_users(secret)
+        engine.checkpoint()
+        # Whoever was not known when users were removed may be one of them.
+        for ranking in held:
+            with pytest.raises(KeyError, match="its user was removed"):
+                engine.feedback(engine.impression(ranking), ranking.ids[0], 1.0)
+        engine.save(tmp_path / "shop" / "saved")
+        assert traces() == 0
+        fresh = engine.recommend("stranger", k=2, explore=Random())
+        engine.remove_items(next(item for item in ITEMS if item not in fresh.ids))
+        assert engine.feedback(engine.impression(fresh), fresh.ids[0], 1.0) > 0
+        with Engine.open(killed(tmp_path / "shop")) as again:
+            assert list(again.users) == ["ann", "bob", "stranger"]
+            np.testing.assert_array_equal(again.user_vector("stranger"), engine.user_vector("stranger"))
 
 
 def test_the_queue_is_bounded_in_files_too(tmp_path: Path) -> None:

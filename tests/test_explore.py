@@ -182,6 +182,26 @@ def test_sessions_and_strangers_explore_too() -> None:
     assert sorted(stranger.ids.tolist()) == [10, 11, 12, 13]
 
 
+def test_whom_nobody_knows_is_shown_items_by_how_popular_they_are() -> None:
+    """Softmax(T) in proportion to (1 + count)^(1 / T)."""
+    engine = Engine(dim=8, seed=0, objective="bpr", history=0)
+    for item, count in enumerate((40, 10, 3, 0)):
+        engine.learn_many([1] * count, [item] * count)
+    engine.set_items([3], np.zeros((1, 8)))
+    whose: list[dict[str, Any]] = [{"user": 99}, {"history": []}]
+    for whom in whose:
+        ranking = engine.recommend(**whom, k=1, explore=Softmax(2.0), seed=0)
+        candidates, scores = ranking.candidates
+        assert candidates.tolist() == [0, 1, 2, 3]
+        np.testing.assert_allclose(scores, np.log1p([40, 10, 3, 0]), rtol=1e-5)
+        np.testing.assert_array_equal(engine.recommend(**whom, k=4).scores, [40, 10, 3, 0])
+    drawn = engine.recommend([99] * 10_000, k=1, explore=Softmax(2.0), seed=1).ids[:, 0]
+    weights = np.sqrt([41, 11, 4, 1])
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 10_000, weights / weights.sum(), atol=0.02)
+    own = engine._core.ranking_scores(99, [], candidates, [])
+    np.testing.assert_array_equal(own, scores)
+
+
 # ---- the linear model
 
 
@@ -305,14 +325,36 @@ def test_a_policy_draws_from_what_diversity_left() -> None:
         np.testing.assert_allclose(logs_of(ranking), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("policy", [ThompsonSampling(0.5, samples=100), UCB(0.5)])
 @pytest.mark.parametrize("diversify", [MMR(0.6), DPP(0.6)])
-def test_diversity_after_a_policy_has_no_propensities(policy: Any, diversify: Any) -> None:
+def test_ucb_is_reordered_and_has_no_propensities(diversify: Any) -> None:
+    """A choice without chance: its bounds take the place of the scores."""
     random = np.random.default_rng(4)
-    engine = made(descending(40, 4), random.normal(size=(40, 5)))
-    ranking = engine.recommend("ann", k=5, explore=policy, diversify=diversify, seed=1)
-    assert len(set(ranking.ids.tolist())) == 5
+    rows, scores = random.normal(size=(40, 5)), descending(40, 4)
+    ranking = made(scores, rows).recommend("ann", k=5, explore=UCB(0.5), diversify=diversify)
+    bounds = scores + 0.5 * np.sqrt((rows.astype(np.float32) ** 2).sum(axis=1) + 1)
+    order = getattr(reference, "mmr" if isinstance(diversify, MMR) else "dpp")
+    assert ranking.ids.tolist() == order(bounds, rows, 0.6, 5)
     assert np.isnan(logs_of(ranking)).all()
+
+
+@pytest.mark.parametrize("diversify", [MMR(0.6, pool=8), DPP(0.6, pool=8)])
+def test_thompson_sampling_draws_from_what_diversity_left(diversify: Any) -> None:
+    """Its propensities are as often as its lists come, from that pool."""
+    random = np.random.default_rng(4)
+    rows, scores = random.normal(size=(40, 5)), descending(40, 4)
+    engine = made(scores, rows)
+    pool = sorted(engine.recommend("ann", k=8, diversify=diversify).ids.tolist())
+    draws = 10_000
+    drawn = engine.recommend(["ann"] * draws, k=1, explore=ThompsonSampling(0.5), diversify=diversify, seed=2)
+    assert np.isnan(logs_of(drawn)).all()
+    ranking = engine.recommend("ann", k=3, explore=ThompsonSampling(0.5, samples=10_000), diversify=diversify, seed=1)
+    assert ranking.candidates[0].tolist() == pool
+    assert set(drawn.ids[:, 0].tolist()) <= set(pool)
+    share = float(np.mean(drawn.ids[:, 0] == ranking.ids[0]))
+    errors = ranking.log_propensity_errors
+    assert errors is not None
+    assert abs(math.exp(logs_of(ranking)[0]) - share) < 5 * math.sqrt(share / draws)
+    assert (errors > 0).all()
 
 
 @pytest.mark.parametrize("policy", [policy for policy, _, _ in CLOSED] + [ThompsonSampling(0.5), UCB(0.5)])

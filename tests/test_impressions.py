@@ -78,6 +78,41 @@ def test_the_window_ends() -> None:
     assert engine.feedback(number, item, 1.0) > 0
 
 
+def test_without_timestamps_there_is_no_window(tmp_path: Path) -> None:
+    """The engine has no other clock: what was shown before the first timestamp has no time, and does not expire when
+    that comes."""
+    engine = made()
+    engine.feedback_settings = Feedback(window=60.0)
+    numbers = [shown(engine)[0] for _ in range(2)]
+    assert [math.isnan(row.time) for row in engine.impressions()] == [True, True]
+    item = engine.impressions()[0].items[0]
+    assert engine.feedback(numbers[0], item, 1.0) > 0
+    engine.save(tmp_path / "early")
+    for again in (engine, Engine.load(tmp_path / "early")):
+        assert math.isnan(again.impressions()[0].time)
+        again.learn_one("ann", "a", timestamp=1e9)
+        assert again.feedback(numbers[0], item, 1.0) > 0
+        assert again.feedback(numbers[0], item, 1.0, timestamp=5.0) > 0
+        again.save(tmp_path / "late")
+        assert math.isnan(Engine.load(tmp_path / "late").impressions()[1].time)
+        # From now on what is untimed has the time of the latest event.
+        later, _ = shown(again)
+        assert again.impressions()[-1].time == 1e9
+        again.learn_one("ann", "a", timestamp=1e9 + 61)
+        with pytest.raises(KeyError, match=f"impression {later} has expired"):
+            again.feedback(later, again.impressions()[-1].items[0], 1.0)
+
+
+def test_feedback_does_not_come_before_its_impression() -> None:
+    engine = made()
+    number, ranking = shown(engine, timestamp=100.0)
+    with pytest.raises(ValueError, match=f"feedback at 99.5 s lies before impression {number}.*at 100 s"):
+        engine.feedback(number, ranking.ids[0], 1.0, timestamp=99.5)
+    assert np.isnan(engine.impressions()[0].rewards).all()
+    assert engine.stats()["events"] == 0
+    assert engine.feedback(number, ranking.ids[0], 1.0, timestamp=100.0) > 0
+
+
 @pytest.mark.parametrize("bias", [0.0, 1.0])
 def test_inverse_propensity_weights(bias: float) -> None:
     engine = made()
@@ -125,6 +160,73 @@ def test_feedback_teaches_what_a_weighted_event_does(objective: Any, reward: flo
     np.testing.assert_array_equal(taught.factors().item_vectors, told.factors().item_vectors)
     np.testing.assert_array_equal(taught.factors().user_vectors, told.factors().user_vectors)
     assert taught.stats()["events"] == 1
+
+
+@pytest.mark.parametrize("objective", ["bpr", "softmax", "logistic", "squared"])
+@pytest.mark.parametrize("names", [("bob", "cid"), (7, 8)])
+def test_feedback_of_a_new_user_is_learned(objective: Any, names: tuple[Any, Any]) -> None:
+    """Whoever is not known is shown what is popular, and is a user from the first feedback on."""
+    bob, cid = names
+    users, rows = ["ann"] if isinstance(bob, str) else [1], np.eye(4, dtype=np.float32)
+    taught, told = (Engine.from_factors(users, np.ones((1, 4)), ITEMS, rows, objective=objective) for _ in range(2))
+    ranking = taught.recommend([bob, cid], k=2, explore=Softmax(1.0), seed=1)
+    numbers = taught.impression(ranking)
+    assert [row.user for row in taught.impressions()] == [bob, cid]
+    assert bob not in taught.users
+    for _ in range(50):
+        weight = taught.feedback(numbers[0], ranking.ids[0, 0], 1.0)
+        told.learn_one(bob, str(ranking.ids[0, 0]), weight=float(np.float32(weight)))
+    assert taught.stats()["events"] == 50
+    assert (bob in taught.users, cid in taught.users) == (True, False)
+    np.testing.assert_array_equal(taught.user_vector(bob), told.user_vector(bob))
+    np.testing.assert_array_equal(taught.factors().item_vectors, told.factors().item_vectors)
+
+
+def test_the_first_user_that_is_shown_something_settles_the_kind_of_ids() -> None:
+    engine = Engine(dim=4)
+    engine.set_items(ITEMS, np.eye(4))
+    held = engine.recommend(7, k=1, explore=Greedy())
+    number = engine.impression(engine.recommend("bob", k=1, explore=Greedy()))
+    for wrong in (lambda: engine.learn_one(7, "a"), lambda: engine.impression(held)):
+        with pytest.raises(TypeError, match="are strings"):
+            wrong()
+    engine.feedback(number, "a", 1.0)
+    assert "bob" in engine.users
+    for users in ("x" * 600, ["bob", "x" * 600]):
+        with pytest.raises(ValueError, match="600 bytes"):
+            engine.recommend(users, k=1, explore=Greedy())
+
+
+def test_new_users_need_room() -> None:
+    full = made(max_users=1)
+    ranking = full.recommend("bob", k=2, explore=Greedy())
+    number = full.impression(ranking)
+    with pytest.raises(ValueError, match="max_users"):
+        full.feedback(number, ranking.ids[0], 1.0)
+    assert np.isnan(full.impressions()[0].rewards).all()
+    assert full.feedback(number, ranking.ids[0], 1.0, learn=False) == 1.0
+    assert list(full.users) == ["ann"]
+    evicting = made(max_users=1, evict="lru")
+    shown_to_ann, _ = shown(evicting)
+    ranking = evicting.recommend("bob", k=2, explore=Greedy())
+    number = evicting.impression(ranking)
+    assert evicting.feedback(number, ranking.ids[0], 0.0) == 1.0  # teaches nothing, and nobody has to go for it
+    assert list(evicting.users) == ["ann"]
+    evicting.feedback(number, ranking.ids[0], 1.0)
+    assert list(evicting.users) == ["bob"]
+    with pytest.raises(KeyError, match=f"impression {shown_to_ann} is gone: its user was removed"):
+        evicting.feedback(shown_to_ann, "a", 1.0)
+
+
+def test_visitors_teach_nothing_and_say_so() -> None:
+    engine = made(history=2)
+    number = engine.impression(engine.recommend(history=["a"], k=2, explore=Softmax(1.0), seed=1))
+    item = engine.impressions()[0].items[0]
+    before = engine.factors().item_vectors
+    assert engine.feedback(number, item, 1.0) == 0.0
+    np.testing.assert_array_equal(engine.factors().item_vectors, before)
+    assert engine.impressions()[0].rewards[0] == 1.0
+    assert engine.stats()["events"] == 0
 
 
 def test_what_teaches_nothing_is_recorded() -> None:

@@ -99,6 +99,10 @@ ESTIMATORS: dict[str, Callable[..., ope.Estimate]] = {
     "IPS": lambda run, **options: ope.ips(*weighted(run), **options),
     "SNIPS": lambda run, **options: ope.snips(*weighted(run), **options),
     "DR": lambda run, **options: ope.dr(*weighted(run), run["predicted"], run["expected"], **options),
+    # One row in 14 weighs more, and goes by the model alone.
+    "Switch-DR": lambda run, **options: ope.switch_dr(
+        *weighted(run), run["predicted"], run["expected"], tau=4.0, **options
+    ),
 }
 
 # A ratio of means has no empirical Bernstein bound.
@@ -234,7 +238,8 @@ def test_effective_sample_and_overlap() -> None:
         (lambda: ope.switch_dr([1.0], [0.5], [0.5], [0.5], [0.5], tau=-1.0), "tau.*-1"),
         (lambda: ope.independent_ips([1.0], [0.5], [0.5]), "shape"),
         (lambda: ope.reward_interaction_ips([[1.0, math.nan]], [[0.5, 0.5]], [[0.5, 0.5]]), "rewards"),
-        (lambda: ope.independent_ips([[1.0]], [[math.nan]], [[0.5]]), "propensities is nan"),
+        (lambda: ope.independent_ips([[1.0]], [[math.nan]], [[0.5]]), "propensities is nan.*policy that is logged"),
+        (lambda: ope.ips([1.0], [0.5], [math.nan]), "target is nan at row 0: the policy that is evaluated"),
     ],
 )
 def test_bad_columns_are_refused(call: Any, told: str) -> None:
@@ -250,8 +255,13 @@ def test_bad_options_are_refused() -> None:
         ope.snips(*columns, interval="bernstein")
     with pytest.raises(ValueError, match="clusters"):
         ope.ips(*columns, interval="bernstein", clusters=np.arange(50))
-    with pytest.raises(ValueError, match="all weights are 0"):
-        ope.snips([1.0] * 50, [0.5] * 50, [0.0] * 50)
+
+
+def test_a_ratio_of_nothing_is_nan() -> None:
+    with pytest.warns(ope.OverlapWarning, match="flat: SNIPS: 50 rows count as 0.0 and the mean weight is 0 instead"):
+        found = ope.snips([1.0] * 50, [0.5] * 50, [0.0] * 50, policy="flat")
+    assert np.isnan([found.value, found.low, found.high]).all()
+    assert (found.effective_sample_size, found.overlap_is_bad) == (0.0, True)
 
 
 # ---- whole logs

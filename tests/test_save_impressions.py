@@ -33,7 +33,7 @@ def test_wrong_contents_are_refused(tmp_path: Path) -> None:
         ("feedback.ints", 1, 3),
         *(("feedback.ints", 2, number) for number in (0, 3)),
         *(("feedback.reals", position, value) for position in range(3) for value in (nan, -1.0)),
-        *(("shown.times", 0, value) for value in (nan, inf, 1e16)),
+        *(("shown.times", 0, value) for value in (inf, 1e16)),
         *(("shown.ends", position, value) for position, value in ((0, 4), (0, 2**63), (1, 9), (2, 8))),
         ("shown.rewards", 0, inf),
         *(("precision.items", 0, value) for value in (nan, inf, -1.0)),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from recengine import ope
-from recengine.diversify import MMR
-from recengine.explore import EpsilonGreedy, Greedy, Policy, Softmax, SquareCB, ThompsonSampling
+from recengine.diversify import DPP, MMR, MaxPerGroup
+from recengine.explore import UCB, EpsilonGreedy, Greedy, Policy, Softmax, SquareCB, ThompsonSampling
 from recengine.simulate import Audience, Trial, TrialResult, run_trials
 from recengine.simulate.trial import student_quantile
 
@@ -131,9 +131,13 @@ TRIED: dict[str, tuple[Policy | None, Any]] = {
     "greedy": (Greedy(), None),
     "epsilon_greedy": (EpsilonGreedy(0.1), None),
     "softmax": (Softmax(1.0), None),
-    "thompson": (ThompsonSampling(0.5), None),
+    "thompson": (ThompsonSampling(1.0), None),
+    "ucb, alpha 1": (UCB(1.0), None),
+    "ucb": (UCB(10.0), None),
     "squarecb": (SquareCB(50.0), None),
     "mmr": (None, MMR()),
+    "dpp": (None, DPP()),
+    "max_per_group": (None, MaxPerGroup(1)),
 }
 
 
@@ -141,10 +145,10 @@ def exploring_beats_greedy(result: TrialResult, policy: str) -> bool:
     return result.difference(policy, "greedy")[1] > 0
 
 
-def diversity_pays(result: TrialResult) -> bool:
+def diversity_pays(result: TrialResult, name: str, figure: str = "coverage") -> bool:
     """The upper bound of what it costs is below the lower bound of what it gains."""
-    cost = -result.difference("mmr", "greedy")[1]
-    return cost < result.difference("mmr", "greedy", "coverage")[1]
+    cost = -result.difference(name, "greedy")[1]
+    return cost < result.difference(name, "greedy", figure)[1]
 
 
 def test_exploring_beats_greedy_in_small() -> None:
@@ -179,13 +183,18 @@ def test_exploring_beats_greedy_over_ten_seeds(capsys: pytest.CaptureFixture[str
     with capsys.disabled():
         print()
         for name in TRIED:
-            reward, coverage = result.difference(name, "greedy"), result.difference(name, "greedy", "coverage")
-            totals = result.total(name).mean(), result.total(name, "coverage").mean()
-            shown = [f"{mean:+.1%} [{low:+.1%}, {high:+.1%}]" for mean, low, high in (reward, coverage)]
-            print(f"{name}: reward {totals[0]:,.0f}, {shown[0]}; coverage {totals[1]:.3f}, {shown[1]}")
-    for name in ("epsilon_greedy", "softmax", "thompson", "squarecb"):
+            told = [f"{name}:"]
+            for figure, digits in (("reward", ",.0f"), ("coverage", ".3f"), ("diversity", ".3f")):
+                mean, low, high = result.difference(name, "greedy", figure)
+                told.append(f"{figure} {result.total(name, figure).mean():{digits}}")
+                told.append(f"{mean:+.1%} [{low:+.1%}, {high:+.1%}];")
+            print(*told)
+    for name in ("epsilon_greedy", "softmax", "thompson", "ucb", "squarecb"):
         assert exploring_beats_greedy(result, name), name
-    assert diversity_pays(result)
+    for name in ("mmr", "dpp"):
+        assert diversity_pays(result, name), name
+    # It spreads lists over groups, not over more items.
+    assert result.difference("max_per_group", "greedy", "diversity")[1] > 0
 
 
 @pytest.mark.long

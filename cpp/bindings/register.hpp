@@ -6,6 +6,7 @@
 namespace recengine {
 
 class Engine;
+struct ExploreOptions;
 
 namespace bindings {
 
@@ -13,6 +14,7 @@ void register_errors(pybind11::module_& module);
 void register_engine(pybind11::module_& module);
 void register_filters(pybind11::module_& module, pybind11::class_<Engine>& engine);
 void register_explore(pybind11::module_& module, pybind11::class_<Engine>& engine);
+void register_judge(pybind11::class_<ExploreOptions>& explore, pybind11::class_<Engine>& engine);
 void register_fits(pybind11::module_& module);
 void register_kernels(pybind11::module_& module);
 

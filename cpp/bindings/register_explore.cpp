@@ -113,20 +113,6 @@ std::vector<std::uint32_t> checked_slate(const Integers& slate, std::size_t coun
   return places;
 }
 
-py::array_t<double> slots_by_candidates(const std::vector<double>& shares, std::size_t slots, std::size_t candidates) {
-  py::array_t<double> out({slots, candidates});
-  std::copy(shares.begin(), shares.end(), out.mutable_data());
-  return out;
-}
-
-py::array_t<double> closed_slots(const ExploreOptions& options, const Floats& scores, const Integers& slate) {
-  const std::span<const float> values = checked_scores(options, scores);
-  const std::vector<std::uint32_t> places = checked_slate(slate, values.size());
-  const std::vector<double> shares =
-      released([&] { return slot_propensities(options.policy, {values, {}, 0}, places); });
-  return slots_by_candidates(shares, places.size(), values.size());
-}
-
 py::array_t<double> first_slot(const ExploreOptions& options, const Floats& scores) {
   const std::span<const float> values = checked_scores(options, scores);
   if (values.empty()) return py::array_t<double>(0);
@@ -163,12 +149,14 @@ py::dict feedback_settings(Engine& engine) {
 }  // namespace
 
 void register_explore(py::module_& module, py::class_<Engine>& engine) {
-  py::class_<ExploreOptions>(module, "Explore")
+  py::class_<ExploreOptions> explore_class(module, "Explore");
+  explore_class
       .def(py::init(&to_options), py::arg("policy"), py::arg("parameter"), py::arg("precision"), py::arg("samples"),
            py::arg("diversity"), py::arg("weight"), py::arg("count"), py::arg("candidates"))
       .def("log_propensities", &slate_log_propensities, py::arg("scores"), py::arg("groups"), py::arg("slate"))
-      .def("first_slot", &first_slot, py::arg("scores"))
-      .def("slots", &closed_slots, py::arg("scores"), py::arg("slate"));
+      .def("first_slot", &first_slot, py::arg("scores"));
+
+  register_judge(explore_class, engine);
 
   py::class_<Decision, std::shared_ptr<Decision>>(module, "Decision")
       .def("ranking",
@@ -185,7 +173,12 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
       .def_property_readonly("errors", [](const Decision& decision) { return to_array<double>(decision.errors); })
       .def_property_readonly("policy", [](const Decision& decision) { return name_of(decision.policy.kind); })
       .def_property_readonly("parameter", [](const Decision& decision) { return decision.policy.parameter; })
+      .def_property_readonly("precision", [](const Decision& decision) { return name_of(decision.policy.precision); })
+      .def_property_readonly("samples", [](const Decision& decision) { return decision.policy.samples; })
       .def_property_readonly("diversity", [](const Decision& decision) { return name_of(decision.diversity.kind); })
+      .def_property_readonly("weight", [](const Decision& decision) { return decision.diversity.weight; })
+      .def_property_readonly("count", [](const Decision& decision) { return decision.diversity.count; })
+      .def_property_readonly("groups", [](const Decision& decision) { return to_array<std::int64_t>(decision.groups); })
       .def_readonly("seed", &Decision::seed)
       .def_property_readonly("context", [](const Decision& decision) { return to_array<float>(decision.context); })
       .def_property_readonly("history", [](const Decision& decision) { return from_ids(decision.history); })
@@ -224,24 +217,6 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
              py::list decisions;
              for (Decision& decision : made) decisions.append(std::make_shared<Decision>(std::move(decision)));
              return decisions;
-           })
-      .def("slot_propensities",
-           [](Engine& self, py::handle user, py::handle candidates, const Floats& scores, const Integers& slate,
-              const ExploreOptions& explore, std::uint64_t seed) {
-             if (explore.policy.is_closed())
-               throw py::value_error("slot_propensities is for Thompson sampling and UCB");
-             if (explore.policy.kind == PolicyKind::kThompson && explore.policy.samples == 0) {
-               throw py::value_error("ThompsonSampling needs samples to estimate propensities from");
-             }
-             IdArray asker;
-             if (!user.is_none()) asker.append(to_id(user, "user"));
-             const IdColumn items(candidates, "item");
-             const std::span<const float> values = sorted_scores(scores);
-             if (values.size() != items.span().size) throw py::value_error("scores must be one a candidate");
-             const std::vector<std::uint32_t> places = checked_slate(slate, values.size());
-             const std::vector<double> shares = released(
-                 [&] { return self.slot_propensities(asker.span(), items.span(), values, places, explore, seed); });
-             return slots_by_candidates(shares, places.size(), values.size());
            })
       .def("impression",
            [](Engine& self, const std::shared_ptr<Decision>& decision, double timestamp) {

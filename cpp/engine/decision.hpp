@@ -23,13 +23,14 @@ struct ExploreOptions {
 };
 
 struct Decision {
-  IdArray user;                // one, or none
+  IdArray user;                // who asked, known to the engine or not; none: a visitor
   IdArray history;             // of a visitor: the items of the session, the last kMaxLoggedHistory
   std::vector<float> context;  // of the query: what was added to the weights of the item features, one each, or none
   IdArray candidates;          // that the policy chose from, best first
   // Places of candidates that were removed since, ascending: of them only the place, score and chance are kept.
   std::vector<std::uint32_t> removed;
-  std::vector<float> scores;  // theirs
+  std::vector<float> scores;          // theirs
+  std::vector<std::uint32_t> groups;  // theirs, by number, 0 for none; where MaxPerGroup limits them, else empty
   std::vector<std::uint32_t> slate;
   // Of each slot's candidate, given those before it. NaN: not known. Errors are those of estimates, or empty.
   std::vector<double> log_propensities, errors;
@@ -37,7 +38,8 @@ struct Decision {
   Diversity diversity;
   std::uint64_t seed = 0;
   bool certified = true;
-  std::uint64_t removals = 0;  // that the engine had seen before
+  // That the engine had seen before: of users or items, and of users.
+  std::uint64_t removals = 0, user_removals = 0;
 
   bool is_removed(std::uint32_t place) const { return std::binary_search(removed.begin(), removed.end(), place); }
 };

@@ -14,8 +14,9 @@ struct Choice {
   DiversityKind diversity;
   double parameter, weight;
   std::uint64_t count, seed;
-  std::uint32_t certified, slots, removed, features;
+  std::uint32_t flags, slots, removed, features;
 };
+constexpr std::uint32_t kCertified = 1, kHasGroups = 2;  // older logs have no groups
 static_assert(sizeof(Choice) == 64);
 
 template <class T>
@@ -52,10 +53,19 @@ void check_places(std::span<const std::uint32_t> places, std::size_t candidates)
 
 void put_decision(PayloadWriter& to, const Decision& decision) {
   const auto size = [](const auto& values) { return static_cast<std::uint32_t>(values.size()); };
-  const Choice choice{
-      decision.policy.kind,         decision.policy.precision, decision.policy.samples,  decision.diversity.kind,
-      decision.policy.parameter,    decision.diversity.weight, decision.diversity.count, decision.seed,
-      decision.certified ? 1u : 0u, size(decision.slate),      size(decision.removed),   size(decision.context)};
+  const std::uint32_t flags = (decision.certified ? kCertified : 0u) | (decision.groups.empty() ? 0u : kHasGroups);
+  const Choice choice{decision.policy.kind,
+                      decision.policy.precision,
+                      decision.policy.samples,
+                      decision.diversity.kind,
+                      decision.policy.parameter,
+                      decision.diversity.weight,
+                      decision.diversity.count,
+                      decision.seed,
+                      flags,
+                      size(decision.slate),
+                      size(decision.removed),
+                      size(decision.context)};
   to.put_array(&choice, 1);
   put_all(to, decision.user);
   put_all(to, decision.history);
@@ -67,13 +77,14 @@ void put_decision(PayloadWriter& to, const Decision& decision) {
   put_vector(to, decision.errors);
   put_vector(to, decision.removed);
   put_vector(to, decision.context);
+  put_vector(to, decision.groups);
 }
 
 Decision get_decision(PayloadReader& from) {
   const Choice choice = from.get_array<Choice>(1)[0];
   Decision decision;
   require_payload(choice.policy <= PolicyKind::kSquareCb && choice.precision <= PrecisionKind::kShared &&
-                      choice.diversity <= DiversityKind::kMaxPerGroup && choice.certified <= 1,
+                      choice.diversity <= DiversityKind::kMaxPerGroup && choice.flags <= (kCertified | kHasGroups),
                   "a choice is of an unknown kind");
   decision.policy = {choice.policy, choice.parameter, choice.precision, choice.samples};
   decision.policy.validate();
@@ -81,7 +92,7 @@ Decision get_decision(PayloadReader& from) {
   decision.diversity.validate();
   decision.seed = choice.seed;
   require_payload(decision.seed <= std::numeric_limits<std::int64_t>::max(), "a seed is out of range");
-  decision.certified = choice.certified == 1;
+  decision.certified = (choice.flags & kCertified) != 0;
   decision.user = get_all(from);
   require_payload(decision.user.size() <= 1, "a decision for several users");
   decision.history = get_all(from);
@@ -104,6 +115,8 @@ Decision get_decision(PayloadReader& from) {
   require_payload(std::is_sorted(decision.removed.begin(), decision.removed.end()), "removed places are out of order");
   decision.context = get_vector<float>(from, choice.features);
   for (const float value : decision.context) require_payload(std::isfinite(value), "a context is not finite");
+  if ((choice.flags & kHasGroups) != 0) decision.groups = get_vector<std::uint32_t>(from, candidates);
+  for (const std::uint32_t group : decision.groups) require_payload(group <= candidates, "a group is out of range");
   return decision;
 }
 

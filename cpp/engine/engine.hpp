@@ -37,6 +37,7 @@
 #include "engine/latency.hpp"
 #include "engine/upkeep.hpp"
 #include "engine/verification.hpp"
+#include "explore/judge.hpp"
 #include "explore/linear.hpp"
 #include "explore/precisions.hpp"
 #include "learner/learner.hpp"
@@ -162,19 +163,28 @@ class Engine {
   Decision explore_history(const IdSpan& history, const QueryOptions& options, const ExploreOptions& explore);
   // Each user's seed is drawn from that of the call.
   std::vector<Decision> explore_many(const IdSpan& users, const QueryOptions& options, const ExploreOptions& explore);
-  // How probable the policy, by what the engine knows now, makes each candidate for each slot of the slate, given the
-  // slots before: slate.size() x candidates.size(). user: one id, or none. For policies of the linear model; Thompson's
-  // are estimates from its samples. Throws UnknownId for an unknown candidate.
-  std::vector<double> slot_propensities(const IdSpan& user, const IdSpan& candidates, std::span<const float> scores,
-                                        std::span<const std::uint32_t> slate, const ExploreOptions& explore,
-                                        std::uint64_t seed);
   // The decision was shown. The number that feedback to it names.
   std::uint64_t impression(std::shared_ptr<const Decision> decision, double timestamp);
-  // A reward for an item that was shown, learned from if `learn`. Returns its weight. Throws UnknownId where it joins
-  // nothing.
+  // A reward for an item that was shown, learned from if `learn`; a user that is not known yet is by then. Returns its
+  // weight: 0 of a visitor, who teaches nothing. Throws UnknownId where it joins nothing.
   double feedback(std::uint64_t number, const Id& item, float reward, double timestamp, bool learn);
   void set_feedback_settings(const FeedbackSettings& settings);
   Impressions& impressions() { return impressions_; }
+
+  // --- what the engine makes of lists that were shown (engine_judge.cpp). Throw UnknownId for an unknown item.
+  // The scores by which policies choose among these items, all different, for a user (one id), or for a visitor (none)
+  // with this history; -infinity of items that it does not know.
+  std::vector<float> ranking_scores(const IdSpan& user, const IdSpan& history, const IdSpan& items,
+                                    std::span<const float> context);
+  // As `judge` of explore/judge.hpp, a policy of the linear model by what is uncertain now. user: one id, or none.
+  // items: those of the candidates that have finite scores, in their order.
+  Views judge(const IdSpan& user, const IdSpan& items, const ShownList& list, const Policy& policy, std::size_t draws,
+              std::uint64_t seed);
+  // The first k places of items in the order of MMR or DPP.
+  std::vector<std::uint32_t> diversified(const IdSpan& items, std::span<const float> scores, const Diversity& diversity,
+                                         std::size_t k);
+  // A number for the group of each item, 0 for none.
+  std::vector<Row> groups_of(const IdSpan& items);
 
   // --- rows (engine_rows.cpp)
   std::vector<float> user_vectors(const IdSpan& users);  // size x dim, as composed for a query
@@ -297,7 +307,8 @@ class Engine {
   void count_learned(std::span<const Event> events);
   void learn_block(Batch& batch, std::size_t piece, std::span<const std::uint16_t> block);
   void saw_timestamp(double timestamp);
-  double latest_timestamp() const;
+  double latest_timestamp() const;                                                    // 0: none yet
+  double clock() const { return latest_timestamp_.load(std::memory_order_relaxed); }  // the same, NaN: none yet
 
   // What a query may return, resolved. Borrowed by Selection; lives as long as the query.
   struct Resolved {
@@ -372,7 +383,8 @@ class Engine {
   static std::size_t num_candidates(std::size_t k, const ExploreOptions& explore);
   std::uint64_t seed_of(const ExploreOptions& explore);
   AlignedFloats rows_of(std::span<const Row> items) const;
-  Decision decide(const Asker& asker, const std::vector<Scored<float>>& found, std::size_t k,
+  // `user`: who asks, or null for a visitor.
+  Decision decide(const Id* user, const Asker& asker, const std::vector<Scored<float>>& found, std::size_t k,
                   std::span<const float> context, const ExploreOptions& explore, std::uint64_t seed);
   Uncertainty uncertainty_of(Row user, const Policy& policy) const;
   std::vector<float> bias_deviations(std::span<const Row> items) const;
@@ -512,6 +524,7 @@ class Engine {
   std::atomic<double> latest_timestamp_;  // NaN: none yet
   // Counts removals: rows looked up before it changed are looked up again.
   std::atomic<std::uint64_t> removals_{0};
+  std::atomic<std::uint64_t> user_removals_{0};  // those of them that were of users
   EventSources sources_;
   const std::uint64_t generation_;  // of the process that made the engine
   std::mutex changes_mutex_;

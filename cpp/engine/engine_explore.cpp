@@ -3,7 +3,6 @@
 #include <cmath>
 #include <limits>
 #include <mutex>
-#include <numeric>
 #include <stdexcept>
 #include <unordered_map>
 
@@ -31,30 +30,6 @@ std::vector<std::uint32_t> numbered(std::span<const Row> groups) {
         group == 0 ? 0 : numbers.try_emplace(group, static_cast<std::uint32_t>(numbers.size() + 1)).first->second);
   }
   return out;
-}
-
-// The places by these scores, best first, as many of each group as may be.
-Places best_places(std::span<const float> scores, const CandidateScores& candidates, std::size_t k) {
-  Places order(scores.size());
-  std::iota(order.begin(), order.end(), 0u);
-  std::sort(order.begin(), order.end(), [scores](std::uint32_t a, std::uint32_t b) {
-    return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
-  });
-  Remaining remaining(candidates);
-  Places slate;
-  for (const std::uint32_t place : order) {
-    if (slate.size() == k) break;
-    if (!remaining.contains(place)) continue;
-    remaining.take(place);
-    slate.push_back(place);
-  }
-  return slate;
-}
-
-Places reorder(const Diversity& diversity, std::span<const float> scores, const float* rows, std::size_t stride,
-               std::size_t k) {
-  return diversity.kind == DiversityKind::kMmr ? diversify_mmr(scores, rows, stride, diversity.weight, k)
-                                               : diversify_dpp(scores, rows, stride, diversity.weight, k);
 }
 
 }  // namespace
@@ -96,21 +71,8 @@ std::vector<float> Engine::bias_deviations(std::span<const Row> items) const {
   return deviations;
 }
 
-std::vector<double> Engine::slot_propensities(const IdSpan& user, const IdSpan& candidates,
-                                              std::span<const float> scores, std::span<const std::uint32_t> slate,
-                                              const ExploreOptions& explore, std::uint64_t seed) {
-  const auto pin = pin_query();
-  check_kind(model_.users.ids, user.kind, "user");
-  const std::vector<Row> items = find_all(model_.items.ids, candidates, "item");
-  const Row row = user.size == 0 ? kNoRow : find(model_.users.ids, id_at(user, 0));
-  const AlignedFloats rows = rows_of(items);
-  const std::vector<float> deviations = bias_deviations(items);
-  const LinearCandidates linear{{scores, {}, 0}, rows.data(), model_.items.stride(), deviations};
-  return linear_slot_propensities(explore.policy, linear, uncertainty_of(row, explore.policy), slate, seed);
-}
-
-Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, std::span<const float> context,
-                        const ExploreOptions& explore, std::uint64_t seed) {
+Decision Engine::decide(const Id* user, const Asker& asker, const Best& found, std::size_t k,
+                        std::span<const float> context, const ExploreOptions& explore, std::uint64_t seed) {
   const Policy& policy = explore.policy;
   const Diversity& diversity = explore.diversity;
   const std::size_t stride = model_.items.stride();
@@ -118,31 +80,33 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, st
   decision.policy = policy;
   decision.diversity = diversity;
   decision.seed = seed;
-  decision.removals = removals_.load(std::memory_order_acquire);  // before anything is looked at
+  // Acquire: before anything is looked at.
+  decision.removals = removals_.load(std::memory_order_acquire);
+  decision.user_removals = user_removals_.load(std::memory_order_acquire);
   decision.context.assign(context.begin(), context.end());
   const std::size_t long_ago = asker.session.size() - std::min(asker.session.size(), kMaxLoggedHistory);
   for (const Row item : asker.session.subspan(long_ago)) {
     if (model_.items.is_live(item)) decision.history.append(model_.items.ids, item);
   }
-  if (asker.user != kNoRow) decision.user.append(model_.users.ids, asker.user);
+  if (user != nullptr) decision.user.append(*user);
 
   std::vector<Row> items;
   items.reserve(found.size());
   decision.scores.reserve(found.size());
+  const bool by_popularity = is_nobody(asker.user, asker.query);
   for (const auto& [score, row] : found) {
     if (!model_.items.is_live(row)) continue;  // removed meanwhile
     items.push_back(row);
-    decision.scores.push_back(score);
+    decision.scores.push_back(by_popularity ? popularity_score(score) : score);
   }
   AlignedFloats rows;
   if (policy.is_linear() || diversity.reorders()) rows = rows_of(items);
-  std::vector<std::uint32_t> groups;
-  if (diversity.kind == DiversityKind::kMaxPerGroup) groups = numbered(filters_.groups_of(items));
-  const bool is_greedy = policy.kind == PolicyKind::kGreedy;
+  if (diversity.kind == DiversityKind::kMaxPerGroup) decision.groups = numbered(filters_.groups_of(items));
+  const bool is_greedy = policy.kind == PolicyKind::kGreedy, is_ucb = policy.kind == PolicyKind::kUcb;
   Places& slate = decision.slate;
 
-  if (diversity.reorders() && policy.is_closed()) {
-    // Diversity first: the policy then draws from what it left.
+  if (diversity.reorders() && !is_ucb) {
+    // Diversity first: a policy that draws then draws from what it left.
     const std::size_t pool = diversity.count == 0 ? std::max(2 * k, items.size() / 2) : diversity.count;
     const std::size_t kept = is_greedy ? k : std::max(k, pool);
     Places order = reorder(diversity, decision.scores, rows.data(), stride, kept);
@@ -157,9 +121,10 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, st
       }
       items.resize(order.size());
       decision.scores.resize(order.size());
+      if (policy.is_linear()) rows = rows_of(items);
     }
   }
-  const CandidateScores candidates{decision.scores, groups, diversity.count};
+  const CandidateScores candidates{decision.scores, decision.groups, diversity.count};
   if (policy.is_closed()) {
     if (slate.empty()) {
       Slate drawn = draw_slate(policy, candidates, k, seed);
@@ -170,19 +135,17 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, st
     const Uncertainty uncertainty = uncertainty_of(asker.user, policy);
     const std::vector<float> deviations = bias_deviations(items);
     const LinearCandidates linear{candidates, rows.data(), stride, deviations};
-    if (policy.kind == PolicyKind::kThompson && !diversity.reorders()) {
+    if (is_ucb) {
+      const std::vector<float> bounds = optimistic_scores(policy, linear, uncertainty);
+      slate = diversity.reorders() ? reorder(diversity, bounds, rows.data(), stride, k)
+                                   : best_places(bounds, candidates, k);
+    } else {
       slate = thompson_slate(policy, linear, uncertainty, k, seed);
       if (policy.samples > 0) {
         Estimates estimates = thompson_propensities(policy, linear, uncertainty, slate, seed);
         decision.log_propensities = std::move(estimates.logs);
         decision.errors = std::move(estimates.errors);
       }
-    } else {
-      const std::vector<float> scores = policy.kind == PolicyKind::kUcb
-                                            ? optimistic_scores(policy, linear, uncertainty)
-                                            : drawn_scores(policy, linear, uncertainty, seed);
-      slate = diversity.reorders() ? reorder(diversity, scores, rows.data(), stride, k)
-                                   : best_places(scores, candidates, k);
     }
     if (decision.log_propensities.empty()) decision.log_propensities.assign(slate.size(), kUnknown);
   }
@@ -194,9 +157,10 @@ Decision Engine::decide(const Asker& asker, const Best& found, std::size_t k, st
 
 Decision Engine::explore(const Id& user, const QueryOptions& options, const ExploreOptions& explore) {
   const std::size_t wanted = num_candidates(options.k, explore);
+  if (user.kind == IdKind::kString) validate_id(user.text);  // it may be new, and be learned by its feedback
   const auto pin = pin_query();
   const Answer found = answer_user(user, wanted, options);
-  Decision decision = decide(found.asker, found.best, options.k, options.context, explore, seed_of(explore));
+  Decision decision = decide(&user, found.asker, found.best, options.k, options.context, explore, seed_of(explore));
   decision.certified = found.certified;
   return decision;
 }
@@ -205,7 +169,7 @@ Decision Engine::explore_history(const IdSpan& history, const QueryOptions& opti
   const std::size_t wanted = num_candidates(options.k, explore);
   const auto pin = pin_query();
   const Answer found = answer_visitor(history, wanted, options);
-  Decision decision = decide(found.asker, found.best, options.k, options.context, explore, seed_of(explore));
+  Decision decision = decide(nullptr, found.asker, found.best, options.k, options.context, explore, seed_of(explore));
   decision.certified = found.certified;
   return decision;
 }
@@ -215,13 +179,15 @@ std::vector<Decision> Engine::explore_many(const IdSpan& users, const QueryOptio
   QueryOptions wanted = options;
   wanted.k = num_candidates(options.k, explore);
   const auto pin = pin_query();
+  check_ids(model_.users.ids, users, "user");
   std::once_flag drawn;
   std::uint64_t seed = 0;  // drawn once there is an answer: a batch that is refused takes no number
   std::vector<Decision> decisions(users.size);
   bool certified = true;
   answer_many(users, wanted, certified, [&](std::size_t u, Row user, Best& best) {
     std::call_once(drawn, [&] { seed = seed_of(explore); });
-    decisions[u] = decide({user, {}, {}}, best, options.k, options.context, explore, Random(seed, u).next() >> 1);
+    const Id id = id_at(users, u);
+    decisions[u] = decide(&id, {user, {}, {}}, best, options.k, options.context, explore, Random(seed, u).next() >> 1);
     best = {};
   });
   for (Decision& decision : decisions) decision.certified = certified;

@@ -39,10 +39,14 @@ void Engine::observe(const Decision& decision) {
   precisions_.observe_items(shown);
 }
 
-// As it may be kept: nothing of what was removed since it was made. Null if its user was. REQUIRES: a writer's pin.
+// As it may be kept: nothing of what was removed since it was made. Null if its user was, or may have been: whoever was
+// not known then, and is not now, may have come and gone in between. REQUIRES: a writer's pin.
 std::shared_ptr<const Decision> Engine::without_removed(std::shared_ptr<const Decision> decision) const {
   if (decision->removals == removals_.load(std::memory_order_acquire)) return decision;
-  if (decision->user.size() > 0 && find(model_.users.ids, id_at(decision->user.span(), 0)) == kNoRow) return nullptr;
+  if (decision->user.size() > 0 && decision->user_removals != user_removals_.load(std::memory_order_acquire) &&
+      find(model_.users.ids, id_at(decision->user.span(), 0)) == kNoRow) {
+    return nullptr;
+  }
   const auto is_gone = [this](const IdSpan& ids, std::size_t k) {
     return find(model_.items.ids, id_at(ids, k)) == kNoRow;
   };
@@ -63,7 +67,9 @@ std::uint64_t Engine::impression(std::shared_ptr<const Decision> decision, doubl
       precisions_.check_shared();
     }
     decision = without_removed(std::move(decision));
-    const double time = is_timed ? timestamp : latest_timestamp();
+    // The first id of a user that is kept settles what all are.
+    if (decision && decision->user.size() > 0) model_.users.ids.claim_kind(decision->user.kind);
+    const double time = is_timed ? timestamp : clock();
     Impression shown = prepare_impression(decision, time);
     const auto encode = [&](PayloadWriter& to) {
       to.put(time);
@@ -106,25 +112,29 @@ double Engine::feedback(std::uint64_t number, const Id& item, float reward, doub
   {
     std::optional pin(domain_.pin_writer());
     std::optional<Claims> claims;
-    const double now = is_timed ? timestamp : latest_timestamp();
-    Impressions::Place place = impressions_.find(number, item, now);
-    if (is_bounded() && place.decision->user.size() > 0) {
-      claim_rows(id_at(place.decision->user.span(), 0), item, claims.emplace(user_capacity_, item_capacity_), pin);
-      place = impressions_.find(number, item, now);  // the pin may have been let go
+    const double now = is_timed ? timestamp : clock();
+    const Impressions::Place place = impressions_.find(number, item, now);
+    if (is_timed && now < place.time) {
+      throw std::invalid_argument(message("feedback at ", now, " s lies before impression ", number,
+                                          ", which was shown at ", place.time, " s"));
     }
-    const Decision& decision = *place.decision;
-    weight = feedback_weight(impressions_.settings(), decision, place.slot);
-    const bool teaches = learn && !(ranks && reward == 0) && decision.user.size() > 0;
+    const IdSpan asker = place.decision->user.span();
+    weight = asker.size == 0 ? 0 : feedback_weight(impressions_.settings(), *place.decision, place.slot);
     const Joined joined{number, place.slot, reward};
+    const bool teaches = learn && !(ranks && reward == 0) && asker.size > 0;
     if (teaches && find(model_.items.ids, item) != kNoRow) {
-      const Id user = id_at(decision.user.span(), 0);
+      const Id user = id_at(asker, 0);
       const auto counted = static_cast<float>(std::min(weight * double{size}, settings_.limits.max_weight));
       check_.require(user, item, value, counted);
+      if (is_bounded()) {
+        claim_rows(user, item, claims.emplace(user_capacity_, item_capacity_), pin);
+        impressions_.find(number, item, now);  // the pin may have been let go
+      }
       record = learn_pinned(user, item, value, counted, timestamp, {}, &joined, claims ? &*claims : nullptr);
     } else {
       const auto encode = [&](PayloadWriter& to) {
         put_joined(to, joined);
-        to.put(now);
+        to.put(is_timed ? timestamp : latest_timestamp());
       };
       record = logged_in_order(RecordKind::kFeedback, is_timed ? kHasTimestamps : 0u, encode, [&] { join(joined); });
       if (is_timed) saw_timestamp(timestamp);
@@ -161,21 +171,24 @@ void Engine::set_feedback_settings(const FeedbackSettings& settings) {
 
 void Engine::replay_impression(std::uint32_t flags, PayloadReader& payload) {
   require_payload((flags & ~kHasTimestamps) == 0, "unknown columns");
-  const auto time = payload.get<double>();
-  require_payload(std::abs(time) <= kMaxTimestamp, "a timestamp is out of range");
+  auto time = payload.get<double>();
+  const bool is_timed = (flags & kHasTimestamps) != 0;
+  require_payload(std::abs(time) <= kMaxTimestamp || (!is_timed && std::isnan(time)), "a timestamp is out of range");
+  if (!is_timed && std::isnan(clock())) time = clock();  // 0 in older logs
   const auto decisions = payload.get<std::uint64_t>(), is_kept = payload.get<std::uint64_t>();
   require_payload(is_kept <= 1, "an impression is of an unknown kind");
   std::shared_ptr<const Decision> decision;
   if (is_kept == 1) {
     decision = std::make_shared<const Decision>(get_decision(payload));
     check_kind(model_.items.ids, decision->candidates.kind, "item");
-    check_kind(model_.users.ids, decision->user.kind, "user");
+    check_ids(model_.users.ids, decision->user.span(), "user");
     if (decision->policy.precision == PrecisionKind::kShared) precisions_.check_shared();
   }
   payload.finish();
+  if (decision && decision->user.size() > 0) model_.users.ids.claim_kind(decision->user.kind);
   impressions_.add(prepare_impression(decision, time));
   decisions_.store(std::max(decisions_.load(std::memory_order_relaxed), decisions), std::memory_order_relaxed);
-  if ((flags & kHasTimestamps) != 0) saw_timestamp(time);
+  if (is_timed) saw_timestamp(time);
   if (decision) observe(*decision);
 }
 

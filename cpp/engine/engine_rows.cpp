@@ -159,13 +159,23 @@ void Engine::remove_users(const IdSpan& ids) {
 }
 
 std::uint64_t Engine::erase_users(const IdSpan& ids) {
-  find_all(model_.users.ids, ids, "user");
+  check_kind(model_.users.ids, ids.kind, "user");
+  std::vector<Row> rows(ids.size);
+  model_.users.ids.find_many(ids, 0, ids.size, rows.data());
+  if (std::find(rows.begin(), rows.end(), kNoRow) != rows.end()) {
+    // Who was shown something and has learned the engine nothing yet has no row, but is in the impressions.
+    const std::vector<bool> is_shown = impressions_.shown_to(ids);
+    for (std::size_t k = 0; k < ids.size; ++k) {
+      if (rows[k] == kNoRow && !is_shown[k]) throw UnknownId(message("unknown user ", describe(id_at(ids, k))));
+    }
+  }
   const auto encode = [&](PayloadWriter& to) { to.put_ids(ids, 0, ids.size); };
   return logged(RecordKind::kRemoveUsers, 0, encode, [&] {
     impressions_.forget(ids);
     EmbeddingTable::Recycled memory(ids.size);
     // Nothing can fail from here on.
     removals_.fetch_add(1, std::memory_order_relaxed);
+    user_removals_.fetch_add(1, std::memory_order_relaxed);
     for (std::size_t k = 0; k < ids.size; ++k) {
       const Row row = with_key(id_at(ids, k), [this](auto key) { return model_.users.erase(key); });
       // Nothing refers to users: the slot is free once queries have left.

@@ -6,7 +6,6 @@
 #include <iterator>
 #include <limits>
 #include <stdexcept>
-#include <unordered_set>
 
 #include "storage/message.hpp"
 
@@ -25,6 +24,42 @@ void require_setting(bool is_valid, std::string_view name, std::string_view rang
 bool is_same(const IdSpan& ids, std::size_t k, const Id& id) {
   return id.kind == IdKind::kString ? ids.string_at(k) == id.text : ids.ints[k] == id.number;
 }
+
+// Ids, to be found among them by value.
+class IdPlaces {
+ public:
+  static constexpr std::size_t kNone = ~std::size_t{0};
+
+  explicit IdPlaces(const IdSpan& ids) : kind_(ids.kind) {
+    for (std::size_t k = 0; k < ids.size; ++k) {
+      if (kind_ == IdKind::kString) {
+        texts_.try_emplace(ids.string_at(k), k);
+      } else {
+        numbers_.try_emplace(ids.ints[k], k);
+      }
+    }
+  }
+  // The first place of the same id; kNone: there is none.
+  std::size_t of(const IdSpan& ids, std::size_t k) const {
+    if (ids.kind != kind_) return kNone;
+    return kind_ == IdKind::kString ? find(texts_, ids.string_at(k)) : find(numbers_, ids.ints[k]);
+  }
+  std::size_t of_user(const Impression& impression) const {
+    if (!impression.decision || impression.decision->user.size() == 0) return kNone;
+    return of(impression.decision->user.span(), 0);
+  }
+
+ private:
+  template <class Map, class Key>
+  static std::size_t find(const Map& map, const Key& key) {
+    const auto found = map.find(key);
+    return found == map.end() ? kNone : found->second;
+  }
+
+  const IdKind kind_;
+  std::unordered_map<std::int64_t, std::size_t> numbers_;
+  std::unordered_map<std::string_view, std::size_t> texts_;
+};
 
 // Of a candidate by the softmax of the scores.
 double softmax_of(const Decision& decision, std::uint32_t place) {
@@ -115,7 +150,7 @@ Impressions::Place Impressions::find(std::uint64_t number, const Id& item, doubl
   const IdSpan candidates = decision.candidates.span();
   for (std::size_t slot = 0; slot < decision.slate.size() && candidates.kind == item.kind; ++slot) {
     if (decision.is_removed(decision.slate[slot]) || !is_same(candidates, decision.slate[slot], item)) continue;
-    if (!is_removed(item, number)) return {impression.decision, slot};
+    if (!is_removed(item, number)) return {impression.decision, slot, impression.time};
   }
   throw UnknownId(message("impression ", number, " did not show item ", describe(item), ", or it was removed since"));
 }
@@ -132,22 +167,26 @@ bool Impressions::add_reward(std::uint64_t number, std::size_t slot, float rewar
   return true;
 }
 
-void Impressions::forget(const IdSpan& users) {
-  std::unordered_set<std::int64_t> numbers;
-  std::unordered_set<std::string_view> texts;
-  for (std::size_t k = 0; k < users.size; ++k) {
-    if (users.kind == IdKind::kString) {
-      texts.insert(users.string_at(k));
-    } else {
-      numbers.insert(users.ints[k]);
+std::vector<bool> Impressions::shown_to(const IdSpan& users) const {
+  const IdPlaces places(users);
+  std::vector<bool> is_shown(users.size);
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Impression& impression : queue_) {
+      const std::size_t place = places.of_user(impression);
+      if (place != IdPlaces::kNone) is_shown[place] = true;
     }
   }
+  for (std::size_t k = 0; k < users.size; ++k)
+    is_shown[k] = is_shown[places.of(users, k)];  // of one that is there twice
+  return is_shown;
+}
+
+void Impressions::forget(const IdSpan& users) {
+  const IdPlaces places(users);
   const std::lock_guard lock(mutex_);
   for (Impression& impression : queue_) {
-    if (!impression.decision || impression.decision->user.size() == 0) continue;
-    const IdSpan user = impression.decision->user.span();
-    if (user.kind != users.kind) continue;
-    if (user.kind == IdKind::kString ? !texts.contains(user.string_at(0)) : !numbers.contains(user.ints[0])) continue;
+    if (places.of_user(impression) == IdPlaces::kNone) continue;
     impression.decision.reset();
     impression.rewards = {};
   }

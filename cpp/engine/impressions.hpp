@@ -1,6 +1,8 @@
 // Impressions: the latest decisions that were shown, each under a number, waiting for what their users do. Bounded: the
 // oldest goes when there is no room.
 //
+// Users may be such as the engine does not know yet: it is their feedback that it learns them by.
+//
 // Removed users and items. What was shown to a removed user is gone: of the impression only the number is left. A
 // removed item keeps its place in lists, with score and chance, so that estimates from the log stay what they were, but
 // not its id. Ids of removed items are noted at once, and taken out of the lists in bulk (`sweep`).
@@ -39,9 +41,11 @@ struct FeedbackSettings {
   bool operator==(const FeedbackSettings& other) const = default;
 };
 
-// The weight of feedback to the item of a slot: an estimate of what it would count if every item had been shown alike,
-// 1 where the probability is not known.
-//   inverse propensity  min(clip, 1 / (p theta)), p the propensity, theta that of the slot to be looked at
+// The weight of feedback to the item of a slot, 1 where the probability is not known.
+//   inverse propensity  min(clip, 1 / (p theta)), p the propensity given the slots above, theta that of the slot to be
+//                       looked at. On average (but for the clip) as if, below what is above it, each slot had been
+//                       filled by any candidate left alike: over a list of k an item counts as often as it is left for
+//                       a slot, once if k is 1, up to k times if it is hardly ever chosen
 //   top-K               min(clip, pi / (p theta)) K (1 - pi)^(K - 1), pi the softmax of the scores over the candidates
 //                       (Chen et al. 2019, "Top-K off-policy correction for a REINFORCE recommender system")
 double feedback_weight(const FeedbackSettings& settings, const Decision& decision, std::size_t slot);
@@ -52,7 +56,7 @@ std::shared_ptr<const Decision> without_items(const Decision& decision,
 
 struct Impression {
   std::uint64_t number;
-  double time;                               // when it was shown
+  double time;                               // when it was shown; NaN: no timestamp had been seen by then
   std::shared_ptr<const Decision> decision;  // none: its user was removed
   std::vector<float> rewards;                // of each slot, added up; NaN: none came
 };
@@ -67,12 +71,15 @@ class Impressions {
   struct Place {
     std::shared_ptr<const Decision> decision;
     std::size_t slot;
+    double time;
   };
   // Where the item was shown. Throws UnknownId for a number that is not known (any more), one whose window is over at
-  // `now`, or an item that was not shown.
+  // `now` (of which there is none where either time is NaN), or an item that was not shown.
   Place find(std::uint64_t number, const Id& item, double now) const;
   // Adds the reward there, unless the impression has gone meanwhile. False: there never was such a place.
   bool add_reward(std::uint64_t number, std::size_t slot, float reward);
+  // Which of these users something was shown to that is kept.
+  std::vector<bool> shown_to(const IdSpan& users) const;
   // Drops what was shown to these users.
   void forget(const IdSpan& users);
   void forget_items(const IdSpan& items);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <vector>
 
 #include "engine/latency.hpp"
@@ -12,6 +13,10 @@ namespace recengine {
 
 // A known user is scored by its vector; nobody, without a history, gets what is popular.
 inline bool is_nobody(Row user, const QueryVector& query) { return user == kNoRow && query.history.empty(); }
+
+// What a policy goes by where popularity ranks: on the scale of logits, so that a softmax draws items in proportion to
+// one more than their counts. Counts themselves would leave a temperature nothing to decide.
+inline float popularity_score(float count) { return std::log1p(count); }
 
 inline void sort_unique(std::vector<Row>& rows) {
   std::sort(rows.begin(), rows.end());

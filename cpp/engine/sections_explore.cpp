@@ -71,15 +71,18 @@ void load_impressions(const SnapshotReader& file, Impressions& impressions, std:
           "shown.ends are out of order");
   require(ints[0] >= times.size() && stored.next > times.size(), "more impressions than there can be");
   for (const float reward : rewards) require(!std::isinf(reward), "a reward is out of range");
+  const double clock = read<double>(file, "clock", 1)[0];
   std::size_t at = 0;
   try {
     stored.settings.validate();
     for (std::size_t k = 0; k < times.size(); ++k) {
       check_interrupt();
-      require(std::abs(times[k]) <= kMaxTimestamp, "the time of an impression is out of range");
+      // Before there was a clock nothing had a time; older files have 0 there.
+      const double time = std::isnan(clock) ? clock : times[k];
+      require(std::isnan(time) || std::abs(time) <= kMaxTimestamp, "the time of an impression is out of range");
       const std::uint64_t begin = k == 0 ? 0 : ends[k - 1];
       Impression& shown =
-          stored.queue.emplace_back(load_impression(lists.subspan(begin, ends[k] - begin), times[k], users, items));
+          stored.queue.emplace_back(load_impression(lists.subspan(begin, ends[k] - begin), time, users, items));
       shown.number = stored.next - times.size() + k;
       require(rewards.size() - at >= shown.rewards.size(), "rewards are missing");
       std::copy_n(rewards.begin() + static_cast<std::ptrdiff_t>(at), shown.rewards.size(), shown.rewards.begin());

@@ -172,4 +172,10 @@ Places diversify_dpp(std::span<const float> scores, const float* rows, std::size
   return chosen;
 }
 
+std::vector<std::uint32_t> reorder(const Diversity& diversity, std::span<const float> scores, const float* rows,
+                                   std::size_t stride, std::size_t k) {
+  return diversity.kind == DiversityKind::kMmr ? diversify_mmr(scores, rows, stride, diversity.weight, k)
+                                               : diversify_dpp(scores, rows, stride, diversity.weight, k);
+}
+
 }  // namespace recengine

@@ -40,5 +40,8 @@ std::vector<std::uint32_t> diversify_mmr(std::span<const float> scores, const fl
                                          double weight, std::size_t k);
 std::vector<std::uint32_t> diversify_dpp(std::span<const float> scores, const float* rows, std::size_t stride,
                                          double theta, std::size_t k);
+// By what `diversity` says. REQUIRES: diversity.reorders()
+std::vector<std::uint32_t> reorder(const Diversity& diversity, std::span<const float> scores, const float* rows,
+                                   std::size_t stride, std::size_t k);
 
 }  // namespace recengine

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/kernels.hpp"
 #include "storage/interrupt.hpp"
@@ -56,6 +57,24 @@ class NoisyScores {
     }
     return best;
   }
+  // The same in each draw.
+  std::span<const std::uint32_t> bests(const Remaining& remaining) {
+    most_.assign(width_, -std::numeric_limits<float>::infinity());
+    best_.assign(width_, ~0u);
+    float* const most = most_.data();
+    std::uint32_t* const best = best_.data();
+    for (const std::uint32_t place : remaining.places()) {
+      const float score = candidates_.candidates.scores[place];
+      const float* const noise = noise_.data() + place * width_;
+      for (std::size_t draw = 0; draw < width_; ++draw) {  // without branches: several at a time
+        const float value = score + scale_ * noise[draw];
+        const bool wins = value > most[draw] || (value == most[draw] && place < best[draw]);
+        most[draw] = wins ? value : most[draw];
+        best[draw] = wins ? place : best[draw];
+      }
+    }
+    return best_;
+  }
 
  private:
   const float scale_;
@@ -63,6 +82,8 @@ class NoisyScores {
   const Uncertainty& uncertainty_;
   std::size_t width_ = 0;
   AlignedFloats directions_, turned_, noise_;
+  std::vector<float> most_;
+  std::vector<std::uint32_t> best_;
 };
 
 }  // namespace
@@ -88,16 +109,6 @@ std::vector<float> optimistic_scores(const Policy& policy, const LinearCandidate
     const float bias = candidates.bias_deviations[i];
     scores[i] = candidates.candidates.scores[i] + alpha * std::sqrt(scores[i] + bias * bias);
   }
-  return scores;
-}
-
-std::vector<float> drawn_scores(const Policy& policy, const LinearCandidates& candidates,
-                                const Uncertainty& uncertainty, std::uint64_t seed) {
-  Draws draws(seed);
-  NoisyScores noisy(policy, candidates, uncertainty);
-  noisy.draw(1, draws);
-  std::vector<float> scores(candidates.candidates.scores.size());
-  for (std::uint32_t i = 0; i < scores.size(); ++i) scores[i] = noisy.score(i, 0);
   return scores;
 }
 
@@ -132,7 +143,8 @@ Estimates thompson_propensities(const Policy& policy, const LinearCandidates& ca
     Remaining remaining(candidates.candidates);
     for (std::size_t slot = 0; slot < slate.size(); ++slot) {
       if (slot % kDrawsTogether == kDrawsTogether - 1) check_interrupt();
-      for (std::size_t draw = 0; draw < count; ++draw) wins[slot] += noisy.best(remaining, draw) == slate[slot];
+      const std::span<const std::uint32_t> best = noisy.bests(remaining).first(count);
+      wins[slot] += static_cast<std::size_t>(std::count(best.begin(), best.end(), slate[slot]));
       remaining.take(slate[slot]);
     }
   }
@@ -148,20 +160,27 @@ Estimates thompson_propensities(const Policy& policy, const LinearCandidates& ca
 
 std::vector<double> linear_slot_propensities(const Policy& policy, const LinearCandidates& candidates,
                                              const Uncertainty& uncertainty, std::span<const std::uint32_t> slate,
-                                             std::uint64_t seed) {
+                                             std::size_t slots, std::uint64_t seed) {
   const std::size_t size = candidates.candidates.scores.size();
-  std::vector<double> shares(slate.size() * size, 0.0);
-  if (policy.kind == PolicyKind::kUcb) {
-    const std::vector<float> scores = optimistic_scores(policy, candidates, uncertainty);
+  std::vector<double> shares(slots * size, 0.0);
+  // `choose(remaining, shares)` of one slot after the other.
+  const auto each_slot = [&](const auto& choose) {
     Remaining remaining(candidates.candidates);
-    for (std::size_t slot = 0; slot < slate.size(); ++slot) {
-      const auto places = remaining.places();
-      const auto best = *std::min_element(places.begin(), places.end(), [&scores](std::uint32_t a, std::uint32_t b) {
-        return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
-      });
-      shares[slot * size + best] = 1;
+    for (std::size_t slot = 0; slot < slots && remaining.size() > 0; ++slot) {
+      if (slot % kDrawsTogether == kDrawsTogether - 1) check_interrupt();
+      choose(remaining, shares.data() + slot * size);
+      if (slot + 1 == slots || !remaining.contains(slate[slot])) break;
       remaining.take(slate[slot]);
     }
+  };
+  if (policy.kind == PolicyKind::kUcb) {
+    const std::vector<float> scores = optimistic_scores(policy, candidates, uncertainty);
+    each_slot([&](const Remaining& remaining, double* own) {
+      const auto places = remaining.places();
+      own[*std::min_element(places.begin(), places.end(), [&scores](std::uint32_t a, std::uint32_t b) {
+        return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+      })] = 1;
+    });
     return shares;
   }
   Draws draws(seed);
@@ -170,12 +189,9 @@ std::vector<double> linear_slot_propensities(const Policy& policy, const LinearC
     const std::size_t count = std::min<std::size_t>(kDrawsTogether, policy.samples - first);
     noisy.draw(count, draws);
     check_interrupt();
-    Remaining remaining(candidates.candidates);
-    for (std::size_t slot = 0; slot < slate.size(); ++slot) {
-      if (slot % kDrawsTogether == kDrawsTogether - 1) check_interrupt();
-      for (std::size_t draw = 0; draw < count; ++draw) shares[slot * size + noisy.best(remaining, draw)] += 1;
-      remaining.take(slate[slot]);
-    }
+    each_slot([&](const Remaining& remaining, double* own) {
+      for (const std::uint32_t best : noisy.bests(remaining).first(count)) own[best] += 1;
+    });
   }
   for (double& share : shares) share /= policy.samples;
   return shares;

@@ -38,9 +38,6 @@ struct LinearCandidates {
 // Scores of UCB.
 std::vector<float> optimistic_scores(const Policy& policy, const LinearCandidates& candidates,
                                      const Uncertainty& uncertainty);
-// One draw of Thompson's scores.
-std::vector<float> drawn_scores(const Policy& policy, const LinearCandidates& candidates,
-                                const Uncertainty& uncertainty, std::uint64_t seed);
 
 std::vector<std::uint32_t> thompson_slate(const Policy& policy, const LinearCandidates& candidates,
                                           const Uncertainty& uncertainty, std::size_t k, std::uint64_t seed);
@@ -50,11 +47,12 @@ std::vector<std::uint32_t> thompson_slate(const Policy& policy, const LinearCand
 struct Estimates {
   std::vector<double> logs, errors;
 };
-// How often each candidate wins each slot, in policy.samples draws, given that the slots before it hold what the slate
-// says: slate.size() x scores.size(). Of UCB: 1 for what it chooses there. Draws are the same for all slots.
+// How often each candidate wins each of so many slots, in policy.samples draws, given that those before it hold what
+// the slate says: slots x scores.size(), as slot_propensities has it. Of UCB: 1 for what it chooses there. Draws are
+// the same for all slots.
 std::vector<double> linear_slot_propensities(const Policy& policy, const LinearCandidates& candidates,
                                              const Uncertainty& uncertainty, std::span<const std::uint32_t> slate,
-                                             std::uint64_t seed);
+                                             std::size_t slots, std::uint64_t seed);
 
 Estimates thompson_propensities(const Policy& policy, const LinearCandidates& candidates,
                                 const Uncertainty& uncertainty, std::span<const std::uint32_t> slate,

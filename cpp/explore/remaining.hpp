@@ -34,7 +34,8 @@ class Remaining {
 
   std::size_t size() const { return places_.size(); }
   std::span<const std::uint32_t> places() const { return places_; }  // in no order
-  bool contains(std::uint32_t place) const { return index_[place] != kGone; }
+  // False also of a place that there is not.
+  bool contains(std::uint32_t place) const { return place < index_.size() && index_[place] != kGone; }
   // REQUIRES: size() > 0. The lowest place.
   std::uint32_t best() {
     while (index_[best_] == kGone) ++best_;

@@ -155,7 +155,43 @@ double log_softmax_of_one(const CandidateScores& candidates, double temperature,
   return double{candidates.scores[place]} / temperature - largest - std::log(sum);
 }
 
-// Of the next slot.
+// Of the next slot, added to the places of all candidates.
+void add_shares(const Policy& policy, const CandidateScores& candidates, Remaining& remaining, double* shares) {
+  const std::span<const std::uint32_t> places = remaining.places();
+  const std::uint32_t best = remaining.best();
+  const auto left = static_cast<double>(places.size());
+  double others = 0;
+  switch (policy.kind) {
+    case PolicyKind::kRandom:
+      for (const std::uint32_t place : places) shares[place] = 1 / left;
+      return;
+    case PolicyKind::kEpsilonGreedy:
+      for (const std::uint32_t place : places) shares[place] = policy.parameter / left;
+      shares[best] += 1 - policy.parameter;
+      return;
+    case PolicyKind::kSoftmax:
+      for (const std::uint32_t place : places) {
+        const double gap = double{candidates.scores[place]} - double{candidates.scores[best]};
+        others += shares[place] = std::exp(gap / policy.parameter);
+      }
+      for (const std::uint32_t place : places) shares[place] /= others;
+      return;
+    case PolicyKind::kSquareCb:
+      for (const std::uint32_t place : places) {
+        if (place != best)
+          others += shares[place] = squarecb_share(candidates, policy.parameter, places.size(), best, place);
+      }
+      shares[best] = 1 - others;
+      return;
+    case PolicyKind::kGreedy:
+    case PolicyKind::kThompson:
+    case PolicyKind::kUcb:
+      shares[best] = 1;
+  }
+}
+
+}  // namespace
+
 double log_propensity(const Policy& policy, const CandidateScores& candidates, Remaining& remaining,
                       std::uint32_t place) {
   const auto left = static_cast<double>(remaining.size());
@@ -185,8 +221,6 @@ double log_propensity(const Policy& policy, const CandidateScores& candidates, R
   }
   return std::numeric_limits<double>::quiet_NaN();
 }
-
-}  // namespace
 
 Slate draw_slate(const Policy& policy, const CandidateScores& candidates, std::size_t k, std::uint64_t seed) {
   Draws draws(seed);
@@ -238,40 +272,39 @@ std::vector<double> log_propensities(const Policy& policy, const CandidateScores
 }
 
 std::vector<double> first_propensities(const Policy& policy, const CandidateScores& candidates) {
+  return slot_propensities(policy, candidates, {}, 1);
+}
+
+std::vector<double> slot_propensities(const Policy& policy, const CandidateScores& candidates,
+                                      std::span<const std::uint32_t> slate, std::size_t slots) {
+  const std::size_t count = candidates.scores.size();
+  std::vector<double> shares(slots * count, 0.0);
   Remaining remaining(candidates);
-  std::vector<double> shares(candidates.scores.size());
-  // The sums that softmax and SquareCB need are taken once, by the best one.
-  const double best = log_propensity(policy, candidates, remaining, 0);
-  for (std::uint32_t place = 0; place < shares.size(); ++place) {
-    if (place == 0) {
-      shares[place] = std::exp(best);
-    } else if (policy.kind == PolicyKind::kSoftmax) {
-      const double gap = double{candidates.scores[place]} - double{candidates.scores[0]};
-      shares[place] = std::exp(best + gap / policy.parameter);
-    } else {
-      shares[place] = std::exp(log_propensity(policy, candidates, remaining, place));
-    }
+  for (std::size_t slot = 0; slot < slots && remaining.size() > 0; ++slot) {
+    if (slot % kSlotsPerCheck == kSlotsPerCheck - 1) check_interrupt();
+    add_shares(policy, candidates, remaining, shares.data() + slot * count);
+    if (slot + 1 == slots || !remaining.contains(slate[slot])) break;
+    remaining.take(slate[slot]);
   }
   return shares;
 }
 
-std::vector<double> slot_propensities(const Policy& policy, const CandidateScores& candidates,
-                                      std::span<const std::uint32_t> slate) {
-  const std::size_t count = candidates.scores.size();
-  std::vector<double> shares(slate.size() * count, 0.0);
-  // What is left, best first: the first slot of a shorter list.
-  std::vector<std::uint32_t> left(count);
-  std::vector<float> scores(candidates.scores.begin(), candidates.scores.end());
-  std::iota(left.begin(), left.end(), 0u);
-  for (std::size_t slot = 0; slot < slate.size(); ++slot) {
-    if (slot % kSlotsPerCheck == kSlotsPerCheck - 1) check_interrupt();
-    const std::vector<double> first = first_propensities(policy, {scores, {}, 0});
-    for (std::size_t k = 0; k < left.size(); ++k) shares[slot * count + left[k]] = first[k];
-    const auto taken = std::find(left.begin(), left.end(), slate[slot]) - left.begin();
-    left.erase(left.begin() + taken);
-    scores.erase(scores.begin() + taken);
+std::vector<std::uint32_t> best_places(std::span<const float> scores, const CandidateScores& candidates,
+                                       std::size_t k) {
+  Places order(scores.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(), [scores](std::uint32_t a, std::uint32_t b) {
+    return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+  });
+  Remaining remaining(candidates);
+  Places slate;
+  for (const std::uint32_t place : order) {
+    if (slate.size() == k) break;
+    if (!remaining.contains(place)) continue;
+    remaining.take(place);
+    slate.push_back(place);
   }
-  return shares;
+  return slate;
 }
 
 }  // namespace recengine

@@ -17,11 +17,11 @@ namespace {
 
 constexpr std::size_t kRowTile = 64;       // rows that a thread takes at a time
 constexpr std::size_t kGramianRows = 256;  // summed in floats before they go into the doubles
-constexpr std::size_t kAhead = 128;        // of a row's pairs, and floats of each, that are fetched ahead
+constexpr std::size_t kPairsAhead = 128;   // of a row's pairs, and floats of each, that are fetched ahead
 constexpr std::size_t kAheadFloats = 256;
-constexpr float kTolerance = 1e-6f;  // of the residual: as exact as floats get
+constexpr float kResidual = 1e-6f;  // of the residual: as exact as floats get
 
-void check_range(const char* name, float value, float low, float high) {
+void check_als_range(const char* name, float value, float low, float high) {
   if (value >= low && value <= high) return;
   throw std::invalid_argument(message(name, " must be between ", low, " and ", high, ", not ", value));
 }
@@ -46,7 +46,7 @@ void for_tiles(std::size_t count, std::size_t tile, std::size_t threads, std::at
 
 void prefetch(const Interactions& pairs, std::size_t row, const float* others, std::size_t stride) {
   const auto ahead = pairs.others(row);
-  for (std::size_t k = 0; k < std::min(ahead.size(), kAhead); ++k) {
+  for (std::size_t k = 0; k < std::min(ahead.size(), kPairsAhead); ++k) {
     for (std::size_t d = 0; d < std::min(stride, kAheadFloats); d += kRowPadding) {
       __builtin_prefetch(others + ahead[k] * stride + d, 0, 2);
     }
@@ -56,9 +56,9 @@ void prefetch(const Interactions& pairs, std::size_t row, const float* others, s
 }  // namespace
 
 void AlsSettings::validate() const {
-  check_range("unobserved_weight", unobserved_weight, 0, 1e6f);
-  check_range("l2", l2, 1e-12f, 1e6f);
-  check_range("l2_exponent", l2_exponent, 0, 2);
+  check_als_range("unobserved_weight", unobserved_weight, 0, 1e6f);
+  check_als_range("l2", l2, 1e-12f, 1e6f);
+  check_als_range("l2_exponent", l2_exponent, 0, 2);
   if (steps < 1 || steps > 1000) throw std::invalid_argument(message("steps must be between 1 and 1000, not ", steps));
 }
 
@@ -189,7 +189,7 @@ bool Als::solve_side(const Interactions& pairs, AlignedFloats& rows, AlignedFloa
                                      common.data(),
                                      als_ridge(settings_, mine.size(), pairs.num_others()),
                                      settings_.steps,
-                                     kTolerance};
+                                     kResidual};
           float* const row = &here[r * n];
           float* const before = &work[3 * n];
           std::copy_n(row, n, before);

@@ -22,7 +22,7 @@ constexpr float kShortest = 1e-12f;  // length below which a row has no directio
 constexpr std::uint32_t kNone = 0xFFFFFFFF;
 constexpr float kFirstDecay = 0.9f, kSecondDecay = 0.99f, kTiny = 1e-8f;  // Adam's
 
-void check_range(const char* name, double value, double low, double high) {
+void check_fit_range(const char* name, double value, double low, double high) {
   if (value >= low && value <= high) return;
   throw std::invalid_argument(message(name, " must be between ", low, " and ", high, ", not ", value));
 }
@@ -37,15 +37,15 @@ void shuffle(std::vector<std::uint32_t>& numbers, std::uint64_t seed, std::uint6
 }  // namespace
 
 void SoftmaxFitSettings::validate() const {
-  check_range("temperature", temperature, 0.025, 1e3);  // exponents within 80
-  check_range("history_weight", history_weight, 0, 1e3);
-  check_range("user_exponent", user_exponent, 0, 1);
-  check_range("learning_rate", learning_rate, 0, 10);
-  check_range("user_rate", user_rate, 0, 1e3);
-  check_range("popularity", popularity, -100, 100);
-  check_range("negatives", negatives, 1, 1 << 20);
-  check_range("batch", batch, 1, 1 << 16);
-  check_range("epochs", epochs, 1, 1e9);
+  check_fit_range("temperature", temperature, 0.025, 1e3);  // exponents within 80
+  check_fit_range("history_weight", history_weight, 0, 1e3);
+  check_fit_range("user_exponent", user_exponent, 0, 1);
+  check_fit_range("learning_rate", learning_rate, 0, 10);
+  check_fit_range("user_rate", user_rate, 0, 1e3);
+  check_fit_range("popularity", popularity, -100, 100);
+  check_fit_range("negatives", negatives, 1, 1 << 20);
+  check_fit_range("batch", batch, 1, 1 << 16);
+  check_fit_range("epochs", epochs, 1, 1e9);
 }
 
 // What the threads of one batch share.

@@ -15,9 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from recengine._core import FormatError
 from recengine.engine import Engine
 from recengine.explanation import Explanation
-from recengine.feedback import Feedback, ImpressionLog
+from recengine.feedback import Feedback
 from recengine.filters import Filter
 from recengine.fit import FitResult, Ials, Sgd, Softmax
+from recengine.impressions import ImpressionLog
 from recengine.ranking import Ranking
 from recengine.retrieval import Cells, Flat, Graph
 from recengine.system import info

@@ -5,6 +5,8 @@ import numpy.typing as npt
 
 _Floats = npt.NDArray[np.float32]
 _Ranking = tuple[npt.NDArray[Any], _Floats, bool]
+_Doubles = npt.NDArray[np.float64]
+_Views = tuple[_Doubles, _Doubles, _Doubles, _Doubles]  # target, marginals, expected, ahead
 
 class FormatError(ValueError): ...
 class _Type(type): ...  # the metaclass that pybind11 gives its classes
@@ -39,7 +41,29 @@ class Explore(metaclass=_Type):
         self, scores: npt.ArrayLike, groups: npt.ArrayLike, slate: npt.ArrayLike
     ) -> npt.NDArray[np.float64]: ...
     def first_slot(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]: ...
-    def slots(self, scores: npt.ArrayLike, slate: npt.ArrayLike) -> npt.NDArray[np.float64]: ...
+    def judge(
+        self,
+        ends: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        groups: npt.ArrayLike,
+        features: npt.ArrayLike,
+        slot_ends: npt.ArrayLike,
+        slate: npt.ArrayLike,
+        numbers: npt.ArrayLike,
+        draws: int,
+        seed: int,
+    ) -> _Views: ...
+    def marginals(
+        self,
+        ends: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        groups: npt.ArrayLike,
+        slot_ends: npt.ArrayLike,
+        slate: npt.ArrayLike,
+        numbers: npt.ArrayLike,
+        draws: int,
+        seed: int,
+    ) -> npt.NDArray[np.float64]: ...
 
 class Decision(metaclass=_Type):
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # always a TypeError: made by Engine.explore
@@ -61,7 +85,17 @@ class Decision(metaclass=_Type):
     @property
     def parameter(self) -> float: ...
     @property
+    def precision(self) -> str: ...
+    @property
+    def samples(self) -> int: ...
+    @property
     def diversity(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def groups(self) -> npt.NDArray[np.int64]: ...
     @property
     def seed(self) -> int: ...
     @property
@@ -199,9 +233,21 @@ class Engine(metaclass=_Type):
         explore: Explore,
         seed: int | None,
     ) -> list[Decision]: ...
-    def slot_propensities(
-        self, user: Any, candidates: Any, scores: Any, slate: Any, explore: Explore, seed: int
-    ) -> npt.NDArray[np.float64]: ...
+    def judge(
+        self,
+        user: Any,
+        items: Any,
+        scores: npt.ArrayLike,
+        groups: npt.ArrayLike,
+        features: npt.ArrayLike,
+        slate: npt.ArrayLike,
+        explore: Explore,
+        draws: int,
+        seed: int,
+    ) -> _Views: ...
+    def ranking_scores(self, user: Any, history: Any, items: Any, context: list[float]) -> _Floats: ...
+    def diversified(self, items: Any, scores: npt.ArrayLike, explore: Explore, k: int) -> npt.NDArray[np.int64]: ...
+    def groups_of(self, items: Any) -> npt.NDArray[np.int64]: ...
     def impression(self, decision: Decision, timestamp: float) -> int: ...
     def feedback(self, impression: int, item: Any, reward: float, timestamp: float, learn: bool) -> float: ...
     def impressions(self) -> list[tuple[int, float, Decision, _Floats]]: ...

@@ -1,9 +1,9 @@
 """Diversity, for the `diversify` argument of `Engine.recommend`: lists in which items are not all alike.
 
 `MMR` and `DPP` reorder candidates by relevance (their scores, brought to [0, 1]) and by how alike the items' rows are.
-They come before a policy that draws with known probabilities: it then draws from the `pool` they left, and its
-log-propensities are those given that pool. Of `ThompsonSampling` and `UCB` they take the scores and come after: the
-log-propensities are NaN. `MaxPerGroup` limits every slot, and propensities are exact.
+They come before a policy that draws: it then draws from the `pool` they left, and its log-propensities are those given
+that pool. Of `UCB`, which leaves nothing to chance, they take the bounds for scores and come after; log-propensities
+are NaN as ever. `MaxPerGroup` limits every slot, and propensities are as without it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -11,6 +12,7 @@
 #include "check.hpp"
 #include "engine/engine.hpp"
 #include "explore/diversity.hpp"
+#include "explore/judge.hpp"
 #include "explore/linear.hpp"
 #include "explore/precisions.hpp"
 #include "explore/slate.hpp"
@@ -207,6 +209,60 @@ void first_propensities_are_those_of_lists_of_one() {
   }
 }
 
+// What a policy makes of lists of all kinds: shares that add up, nothing of what is not there.
+void lists_are_judged() {
+  Settings settings;
+  settings.dim = 8;
+  Engine engine(settings);
+  std::vector<std::int64_t> known;
+  for (std::int64_t n = 0; n < 7; ++n) {
+    engine.learn_one(id_of(1), id_of(n), 1, 1, kLatest);
+    if (n != 2 && n != 5) known.push_back(n);
+  }
+  constexpr float kNever = -std::numeric_limits<float>::infinity();
+  const std::vector<float> scores{0.5f, 2.0f, kNever, 1.0f, 0.5f, kNever, -1.0f};
+  const std::vector<std::uint32_t> groups{3, 9, 9, 3, 0, 0, 3};
+  const std::vector<double> features(7, 1.0);
+  const std::vector<std::int64_t> users{1, 99};
+  for (const ExploreOptions& options : all_options()) {
+    Policy policy = options.policy;
+    policy.samples = 70;
+    for (const bool limited : {false, true}) {
+      for (const std::vector<std::uint32_t>& slate :
+           {std::vector<std::uint32_t>{}, std::vector<std::uint32_t>{4}, std::vector<std::uint32_t>{1, 0, 3},
+            std::vector<std::uint32_t>{6, 2, 1, 5, 3, 0, 4}}) {
+        ShownList list{scores, {}, 1, features, 1, slate};
+        if (limited) list.groups = groups;
+        for (const std::int64_t& user : users) {
+          Views views;
+          if (policy.is_closed()) {
+            judge(policy, list, 20, 3, views);
+          } else {
+            views = engine.judge({IdKind::kInt, 1, &user, nullptr, nullptr}, ids_of(known), list, policy, 20, 3);
+          }
+          CHECK(views.target.size() == slate.size() && views.marginals.size() == slate.size());
+          CHECK(views.expected.size() == slate.size() && views.ahead.size() == slate.size());
+          for (std::size_t slot = 0; slot < slate.size(); ++slot) {
+            CHECK(views.target[slot] >= 0 && views.target[slot] <= 1 && views.marginals[slot] <= 1 + 1e-12);
+            // All features are 1: the sum of the shares. Of the limited ones three may be shown at most.
+            CHECK(slot >= (limited ? 3 : 5) || std::abs(views.ahead[slot] - 1) < 1e-12);
+            CHECK(views.expected[slot] == 0 || std::abs(views.expected[slot] - 1) < 1e-12);
+            const bool is_there = std::isfinite(scores[slate[slot]]);
+            CHECK(is_there || (views.target[slot] == 0 && views.marginals[slot] == 0));
+          }
+          if (!slate.empty()) CHECK_NEAR(views.expected[0], 1.0, 1e-12);
+        }
+      }
+    }
+  }
+  const std::vector<std::uint32_t> first{0};
+  const ShownList list{scores, {}, 0, features, 1, first};
+  const Policy ucb{PolicyKind::kUcb, 1, PrecisionKind::kDiagonal, 0};
+  CHECK_THROWS(std::invalid_argument, engine.judge({}, ids_of({0, 1}), list, ucb, 1, 1));
+  CHECK_THROWS(UnknownId, engine.judge({}, ids_of({0, 1, 3, 4, 44}), list, ucb, 1, 1));
+  CHECK(engine.ranking_scores({}, {}, ids_of({0, 44}), {})[1] == kNever);
+}
+
 void nothing_to_choose_from() {
   Settings settings;
   settings.dim = 8;
@@ -233,6 +289,7 @@ int main() {
   recengine::a_forgotten_user_starts_anew();
   recengine::softmax_is_one_distribution_both_ways();
   recengine::first_propensities_are_those_of_lists_of_one();
+  recengine::lists_are_judged();
   recengine::nothing_to_choose_from();
   recengine::everything_at_once();
 }

@@ -89,6 +89,14 @@ std::vector<std::string> seeds() {
         const std::uint64_t shown = engine->impression(decision, 9);
         engine->feedback(shown, id_at(decision->candidates.span(), decision->slate[0]), 1, kLatest, n == 0);
       }
+      explore.diversity = {DiversityKind::kMaxPerGroup, 0, 1};
+      for (const std::int64_t stranger : {77, 78}) {
+        const auto decision = std::make_shared<const Decision>(engine->explore(number(stranger), query, explore));
+        const std::uint64_t shown = engine->impression(decision, kLatest);
+        engine->feedback(shown, id_at(decision->candidates.span(), decision->slate[0]), 1, kLatest, stranger == 77);
+      }
+      const std::vector<std::int64_t> unlearned{78};
+      engine->remove_users({IdKind::kInt, 1, unlearned.data(), nullptr, nullptr});
       const std::int64_t offset = 7;
       engine->learn_one(number(1), number(3), 1, 1, kLatest, {"orders", {&offset, 1}});
       engine->set_learning_rate(0.1);

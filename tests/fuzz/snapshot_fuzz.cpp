@@ -170,6 +170,8 @@ std::vector<std::string> seeds() {
     explore.policy = {PolicyKind::kUcb, 1.0, PrecisionKind::kShared, 0};
     engine.impression(std::make_shared<const Decision>(engine.explore(number(1), query, explore)), kLatest);
     engine.impression(std::make_shared<const Decision>(engine.explore_history(items, query, explore)), kLatest);
+    explore.diversity = {DiversityKind::kMaxPerGroup, 0, 1};  // for somebody who is not known
+    engine.impression(std::make_shared<const Decision>(engine.explore(number(77), query, explore)), 20);
     const std::int64_t offset = 7;
     engine.learn_one(number(1), number(4), 1, 1, kLatest, {"orders", {&offset, 1}});
     files.push_back('\1' + shortened(saved(engine)));

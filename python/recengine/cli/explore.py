@@ -23,8 +23,8 @@ POLICIES: dict[str, tuple[Policy | None, Diversity | None]] = {
     "random": (Random(), None),
     "epsilon_greedy": (EpsilonGreedy(0.1), None),
     "softmax": (Softmax(1.0), None),
-    "thompson": (ThompsonSampling(0.5), None),
-    "ucb": (UCB(1.0), None),
+    "thompson": (ThompsonSampling(1.0), None),
+    "ucb": (UCB(10.0), None),
     "squarecb": (SquareCB(50.0), None),
     "mmr": (None, MMR()),
     "dpp": (None, DPP()),
@@ -38,12 +38,14 @@ PANELS = (
 
 
 def check_policies(names: Sequence[str]) -> None:
-    """Raise ValueError for a name that is none."""
+    """Raise ValueError for a name that is none, or comes twice."""
     if not names:
         raise ValueError(f"no policies; there are {', '.join(POLICIES)}")
     for name in names:
         if name not in POLICIES:
             raise ValueError(f"unknown policy {name!r}; there are {', '.join(POLICIES)}")
+        if names.count(name) > 1:
+            raise ValueError(f"policy {name!r} is named twice")
 
 
 def run_explore(

@@ -8,7 +8,8 @@ import numpy as np
 
 from recengine.engine.arguments import Id, finite_seconds
 from recengine.engine.base import Base
-from recengine.feedback import Feedback, ImpressionLog, log_of
+from recengine.feedback import Feedback
+from recengine.impressions import ImpressionLog, log_of
 from recengine.ranking import Ranking
 
 
@@ -22,14 +23,17 @@ class Decisions(Base):
 
         Its items make the model of `ThompsonSampling` and `UCB` more certain. The engine keeps the latest impressions
         (`feedback_settings`); `save` writes them, and in an engine with a folder they are logged like events: one whose
-        number was returned survives. What a removed user was shown is gone; of removed items the ids are.
+        number was returned survives. What a removed user was shown is gone; of removed items the ids are. A user whom
+        the engine does not know is kept by the id that was asked for, and becomes known by the first feedback that
+        teaches something.
 
         Parameters
         ----------
         ranking
             Of `recommend` with `explore` or `diversify`; of n queries, n numbers, int64 (n,), are returned.
         timestamp
-            As in `learn_one`.
+            As in `learn_one`; omitted before any was seen, the impression has no time, and `Feedback.window` no
+            beginning.
 
         Raises ValueError for a ranking that no policy chose, TypeError for anything else.
 
@@ -52,10 +56,13 @@ class Decisions(Base):
     def feedback(self, impression: int, item: Id, reward: float, timestamp: Any = None, *, learn: bool = True) -> float:
         """Joins what the user did with what was shown, and learns from it. Returns the weight it counts with.
 
-        The event is that of `learn_one`, with a weight that corrects for how probable the item was to be shown, and
-        looked at, there (`feedback_settings`); 1 where that is not known. Softmax and bpr: a positive reward is a
-        choice that counts so much, a negative one a dislike, 0 is recorded and teaches nothing. Logistic: label 1 if
-        the reward is positive, else 0. Squared: the reward is the rating.
+        The event is that of `learn_one`, of a user who may be new, with a weight that corrects for how probable the
+        item was to be shown, and looked at, there (`feedback_settings`); 1 where that is not known. Softmax and bpr: a
+        positive reward is a choice that counts so much, a negative one a dislike, 0 is recorded and teaches nothing.
+        Logistic: label 1 if the reward is positive, else 0. Squared: the reward is the rating.
+
+        An event needs a user: what was shown to a visitor (``history=``) is recorded, teaches nothing and weighs 0. To
+        learn from sessions, ask by an id for each: ``recommend("session 17")``.
 
         Parameters
         ----------
@@ -66,7 +73,7 @@ class Decisions(Base):
         reward
             Within 1e6. Several for one item add up in the log.
         timestamp
-            As in `learn_one`.
+            As in `learn_one`; not before the impression's.
         learn
             False: only join and record.
 
@@ -76,7 +83,8 @@ class Decisions(Base):
             For an impression that is not known or has expired, whose user was removed, or an item that it did not show
             or that was removed since.
         ValueError
-            For a reward that is not a number. Nothing has changed then.
+            For a reward that is not a number, a timestamp before the impression's, or a new user where there is no
+            room (`max_users`). Nothing has changed then.
 
         Examples
         --------

@@ -66,7 +66,8 @@ class Rows(Base):
         self._core.set_items(id_column(ids), np.asarray(vectors, dtype=np.float32), number_column(biases))
 
     def remove_users(self, ids: Any) -> None:
-        """Forgets users. KeyError naming the first unknown one, before anything changes.
+        """Forgets users, and those who were only shown something so far (`impression`). KeyError naming the first one
+        of whom nothing is known, before anything changes.
 
         >>> engine = Engine.from_factors(["ann"], [[1.0]], ["tea"], [[1.0]])
         >>> engine.remove_users("ann")

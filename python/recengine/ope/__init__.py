@@ -12,6 +12,7 @@ Where the log hardly shows what the other policy would do, an ``OverlapWarning``
 from __future__ import annotations
 
 from .compare import Comparison, Row, compare
+from .contest import Lead
 from .estimate import Estimate, OverlapWarning
 from .single import dm, dr, ips, snips, switch_dr
 from .slates import cascade_dr, independent_ips, reward_interaction_ips
@@ -19,6 +20,7 @@ from .slates import cascade_dr, independent_ips, reward_interaction_ips
 __all__ = [
     "Comparison",
     "Estimate",
+    "Lead",
     "OverlapWarning",
     "Row",
     "cascade_dr",

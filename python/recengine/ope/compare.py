@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from recengine.explore import UCB, Policy, ThompsonSampling, core_explore
-from recengine.feedback import Impression, ImpressionLog
+from recengine.diversify import Diversity
+from recengine.engine import Engine
+from recengine.explore import Policy
+from recengine.impressions import Impression, ImpressionLog
 
+from .contender import contender
+from .contest import Lead, leads_of, winner
 from .estimate import Estimate, Floats
+from .lists import Log, Views, views_of
+from .marginals import Marginals, logged_marginals, settings_of_contender
 from .model import RewardModel
-from .single import dm, dr, ips, snips, switch_dr
-from .slates import cascade_dr, independent_ips, reward_interaction_ips
+from .single import dm, dr, dr_terms, ips, snips, switch_dr
+from .slates import cascade_dr, cascade_terms, independent_ips, reward_interaction_ips
 
-if TYPE_CHECKING:
-    from recengine.engine import Engine
+Choice = Policy | tuple[Policy, Engine] | tuple[Policy, Diversity] | tuple[Policy, Diversity, Engine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +47,23 @@ class Comparison:
     rows
         One a policy, in the order they were given.
     estimator
-        The one that `best` goes by: "DR" for single choices, "cascade DR" for lists.
+        The one that `leads` and `best` go by: "DR" for single choices, "cascade DR" for lists.
+    leads
+        How far the policy with the highest estimate is ahead of each other one and of what was logged: differences on
+        the same impressions, with intervals that hold all at once. Policies of which the log shows too little (an
+        `OverlapWarning`) are left out; there are none if that is true of all.
     """
 
     logged: Estimate
     rows: tuple[Row, ...]
     estimator: str
+    leads: tuple[Lead, ...]
 
     @property
     def best(self) -> str | None:
-        """The policy whose interval lies above the values of all others and of what was logged; None: the log does not
-        tell."""
-        ranked = sorted(self.rows, key=lambda row: row.estimates[self.estimator].value, reverse=True)
-        first, *others = ranked
-        rest = [row.estimates[self.estimator].value for row in others] + [self.logged.value]
-        return first.policy if first.estimates[self.estimator].low > max(rest) else None
+        """The policy that is ahead of all others, and of what was logged, for certain (`leads`); None: the log does not
+        tell. In at most 5 % of logs it names a policy that is not the best of them."""
+        return winner(self.leads)
 
     def to_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Plain figures, by policy and estimator."""
@@ -107,7 +115,7 @@ class Comparison:
 
 def compare(
     log: ImpressionLog,
-    policies: Mapping[str, Policy | tuple[Policy, Engine]],
+    policies: Mapping[str, Choice],
     *,
     clusters: bool = False,
     seed: int = 0,
@@ -117,28 +125,34 @@ def compare(
     Logs of single choices are judged by IPS, SNIPS, DM, DR and Switch-DR, logs of longer lists by independent and
     reward-interaction IPS and cascade DR. The reward model of these is, for each slot, a ridge regression on the logged
     score, its square and the place among the candidates, cross-fitted in two halves; what the slots below earn, it
-    takes from the policy's best candidates.
+    takes from the policy's best candidates. Independent IPS goes by marginal propensities, which are estimated from
+    lists that the policies draw again.
+
+    An engine that has learned from this very log knows its rewards, and a policy that is judged by it looks better than
+    it is. Judge by one from before the log: a snapshot that was saved then, or an engine that learned from other days.
 
     Parameters
     ----------
     log
         Of `Engine.impressions`, or read back from Parquet. A missing reward counts 0.
     policies
-        By name: a policy, over the logged scores; or a policy and an engine that ranks the logged candidates anew, for
-        the logged user, or the visitor's session, and context. Candidates that the engine does not know it would not
-        choose. ThompsonSampling (with `samples`) and UCB need an engine: they are judged by what it knows of its
-        uncertainty now, as if they did not learn on; Thompson sampling's propensities are estimates from its samples.
+        By name: a policy, over the logged scores; or a tuple of it and of an engine that ranks the logged candidates
+        anew, for the logged user, or the visitor's session, and context. Candidates that the engine does not know it
+        would not choose. ThompsonSampling (with `samples`) and UCB need an engine: they are judged by what it knows of
+        its uncertainty now, as if they did not learn on; Thompson sampling's propensities are estimates from its
+        samples. A tuple may hold a diversity as well: `MaxPerGroup` by the groups that were logged, else by those of
+        the engine; `MMR` and `DPP` by the rows of an engine, before any policy but UCB.
     clusters
         Take the impressions of one user as one observation.
     seed
-        Of the bootstrap.
+        Of the bootstrap, and of lists that are drawn again.
 
     Raises
     ------
-    ValueError
-        For an empty log or no policies, for impressions without propensities (UCB, Thompson sampling without samples,
-        diversity behind a policy), for policies of the linear model without an engine, and for an engine whose item
-        features are not those of the logged context.
+    TypeError, ValueError
+        For an empty log or no policies, for what is no policy, for an impression that no engine could have logged, by
+        number and field, for impressions without propensities (UCB, Thompson sampling without samples), for policies or
+        diversity that lack an engine, and for an engine whose item features are not those of the logged context.
 
     >>> from recengine import Engine, ope
     >>> from recengine.explore import EpsilonGreedy, Random
@@ -154,149 +168,103 @@ def compare(
         raise ValueError("the log is empty")
     if not policies:
         raise ValueError("policies must hold at least one policy")
-    for name, choice in policies.items():
-        _check_policy(name, *_parts(choice))
-    rows = list(log)
-    lists = max(len(row.slate) for row in rows)
-    if lists == 0:
+    if "logged" in policies:
+        raise ValueError("'logged' is the name of what ran: give the policy another one")
+    contenders = [contender(name, choice) for name, choice in policies.items()]
+    checked = Log(log)
+    if checked.is_slot.shape[1] == 0:
         raise ValueError("the log holds empty lists only")
-    shown, rewards = np.ones((len(rows), lists)), np.zeros((len(rows), lists))
-    for place, row in enumerate(rows):
-        if np.isnan(row.log_propensities).any():
-            raise ValueError(
-                f"impression {row.number} was chosen by {row.policy!r} with diversity {row.diversity!r} and has no "
-                "propensities"
-            )
-        shown[place, : len(row.slate)] = np.exp(row.log_propensities)
-        rewards[place, : len(row.slate)] = np.nan_to_num(row.rewards)
-    options: dict[str, Any] = {"seed": seed, "clusters": _users(rows) if clusters else None}
-    ran = np.ones(len(rows))
-    logged = ips(rewards.sum(axis=1), ran, ran, **options)
-    model = RewardModel(rows, rewards)
-    judge = _single if lists == 1 else _lists
-    found = []
-    for name, choice in policies.items():
-        views = [_view(row, *_parts(choice), seed) for row in rows]
-        found.append(Row(name, {one.estimator: one for one in judge(views, rewards, shown, model, options)}))
-    return Comparison(logged, tuple(found), "DR" if lists == 1 else "cascade DR")
+    users = _users(checked.rows)
+    options: dict[str, Any] = {"seed": seed, "clusters": users if clusters else None}
+    ran = np.ones(len(checked.rows))
+    logged = checked.rewards.sum(axis=1)
+    model = RewardModel(checked, (users if clusters else np.arange(len(ran))) % 2)
+    is_single = checked.is_slot.shape[1] == 1
+    marginals = None if is_single else _known(logged_marginals(checked, seed))
+    rows, terms = [], {}
+    for one in contenders:
+        views = views_of(checked, one, model.features, seed)
+        named = {**options, "policy": one.name}
+        if marginals is None:
+            estimates, earned = _single(checked, views, model, named)
+        else:
+            settings = settings_of_contender(one)
+            same = None if settings is None else marginals.of.get(settings)
+            estimates, earned = _lists(checked, views, model, marginals, same, named)
+        rows.append(Row(one.name, {found.estimator: found for found in estimates}))
+        if not estimates[-1 if marginals is not None else 3].overlap_is_bad:
+            terms[one.name] = earned
+    return Comparison(
+        ips(logged, ran, ran, **options),
+        tuple(rows),
+        "DR" if is_single else "cascade DR",
+        leads_of(terms, logged, options),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """How a policy sees an impression: how probable it makes each candidate for each slot, given the logged slots
-    before it, (k, n); and given its own best candidates before it."""
-
-    slate: npt.NDArray[np.int64]
-    shares: Floats
-    best: Floats
-
-
-def _single(
-    views: list[_View], rewards: Floats, shown: Floats, model: RewardModel, options: dict[str, Any]
-) -> list[Estimate]:
-    means = [model.means(place)[:, 0] for place in range(len(views))]
-    target = np.array([min(view.shares[0, view.slate[0]], 1.0) for view in views])
-    expected = np.array([view.shares[0] @ mean for view, mean in zip(views, means, strict=True)])
-    predicted = np.array([mean[view.slate[0]] for view, mean in zip(views, means, strict=True)])
-    weighted = (rewards[:, 0], shown[:, 0], target)
-    return [
+def _single(log: Log, views: Views, model: RewardModel, options: dict[str, Any]) -> tuple[list[Estimate], Floats]:
+    """Estimates, and what DR says of each impression."""
+    weighted = log.rewards[:, 0], log.shown[:, 0], log.by_slot(views.target, 1.0)[:, 0]
+    predicted = log.by_slot(model.shown, 0.0)[:, 0]
+    expected = log.by_slot(model.rewards(views.expected), 0.0)[:, 0]
+    estimates = [
         ips(*weighted, **options),
         snips(*weighted, **options),
         dm(expected, **options),
         dr(*weighted, predicted, expected, **options),
         switch_dr(*weighted, predicted, expected, **options),
     ]
+    return estimates, dr_terms(*weighted, predicted, expected)
 
 
 def _lists(
-    views: list[_View], rewards: Floats, shown: Floats, model: RewardModel, options: dict[str, Any]
-) -> list[Estimate]:
-    target, predicted, expected = np.ones_like(shown), np.zeros_like(shown), np.zeros_like(shown)
-    for place, view in enumerate(views):
-        slots = np.arange(len(view.slate))
-        means = model.means(place)[:, : len(slots)]
-        target[place, slots] = np.minimum(view.shares[slots, view.slate], 1.0)
-        below = np.cumsum((view.best * means.T).sum(axis=1)[::-1])[::-1]
-        below = np.append(below[1:], 0.0)
-        predicted[place, slots] = means[view.slate, slots] + below
-        expected[place, slots] = (view.shares * means.T).sum(axis=1) + below
-    return [
-        independent_ips(rewards, shown, target, **options),
-        reward_interaction_ips(rewards, shown, target, **options),
-        cascade_dr(rewards, shown, target, predicted, expected, **options),
+    log: Log,
+    views: Views,
+    model: RewardModel,
+    marginals: Marginals,
+    same: npt.NDArray[np.intp] | None,
+    options: dict[str, Any],
+) -> tuple[list[Estimate], Floats]:
+    """The same of lists, by cascade DR. `same`: slots that the policy itself chose."""
+    target = log.by_slot(views.target, 1.0)
+    ahead = log.by_slot(model.rewards(views.ahead), 0.0)
+    below = np.cumsum(ahead[:, ::-1], axis=1)[:, ::-1] - ahead
+    below = np.where(log.is_slot, below, 0.0)
+    predicted = log.by_slot(model.shown, 0.0) + below
+    expected = log.by_slot(model.rewards(views.expected), 0.0) + below
+    wanted = views.marginals.copy()
+    if same is not None:
+        wanted[same] = marginals.shares[same]  # one distribution: not by two estimates of it
+    columns = log.rewards, log.shown, target
+    estimates = [
+        _independent(log, marginals, wanted, options),
+        reward_interaction_ips(*columns, **options),
+        cascade_dr(*columns, predicted, expected, **options),
     ]
+    return estimates, cascade_terms(*columns, predicted, expected)
 
 
-def _parts(choice: Policy | tuple[Policy, Engine]) -> tuple[Policy, Engine | None]:
-    return choice if isinstance(choice, tuple) else (choice, None)
-
-
-def _check_policy(name: str, policy: Policy, engine: Engine | None) -> None:
-    core_explore(policy, None)  # TypeError for what is no policy
-    if not isinstance(policy, (UCB, ThompsonSampling)):
-        return
-    kind = type(policy).__name__
-    if engine is None:
-        raise ValueError(
-            f"{name!r}: {kind} goes by what an engine knows of its uncertainty, not by scores alone: give "
-            f"({kind}(...), engine)"
+def _known(marginals: Marginals) -> Marginals:
+    if marginals.unknown is not None:
+        row = marginals.unknown
+        warnings.warn(
+            f"independent IPS is NaN: impression {row.number} was chosen by {row.policy!r} with diversity "
+            f"{row.diversity!r}, whose marginal propensities the log does not tell",
+            UserWarning,
+            stacklevel=3,
         )
-    if isinstance(policy, ThompsonSampling) and policy.samples == 0:
-        raise ValueError(f"{name!r}: ThompsonSampling has no propensities in closed form: samples=n estimates them")
+    return marginals
 
 
-def _view(row: Impression, policy: Policy, engine: Engine | None, seed: int) -> _View:
-    slots, count = len(row.slate), len(row.candidates)
-    scores = row.scores.astype(np.float64) if engine is None else _scores(row, engine)
-    known = np.flatnonzero(np.isfinite(scores))
-    order = known[np.argsort(-scores[known], kind="stable")]
-    places = np.full(count, -1)
-    places[order] = np.arange(len(order))
-    # Below an item that the policy does not know nothing is ever shown by it.
-    unknown = np.flatnonzero(places[row.slate] < 0)
-    reached = int(unknown[0]) + 1 if len(unknown) else slots
-    prefix = places[row.slate[: reached - 1]] if len(unknown) else places[row.slate]
-
-    def shares_of(slate: npt.NDArray[Any], of: int) -> Floats:
-        explore = core_explore(policy, None)
-        sorted_scores = scores[order].astype(np.float32)
-        # The slot below a prefix is asked for by any candidate that is left.
-        left = np.setdiff1d(np.arange(len(order)), slate)[: max(of - len(slate), 0)]
-        asked = np.append(slate, left)[:of]
-        if engine is not None and isinstance(policy, (UCB, ThompsonSampling)):
-            drawn = (seed * 1_000_003 + row.number) % 2**63
-            found = engine._core.slot_propensities(
-                row.user, row.candidates[order].tolist(), sorted_scores, asked, explore, drawn
-            )
-        else:
-            found = explore.slots(sorted_scores, asked)
-        shares = np.zeros((slots, count))
-        shares[: len(asked), order] = found
-        return shares
-
-    return _View(row.slate, shares_of(prefix, reached), shares_of(np.arange(min(slots, len(order))), slots))
+def _independent(log: Log, marginals: Marginals, wanted: Floats, options: dict[str, Any]) -> Estimate:
+    if marginals.unknown is not None:
+        nan, rows = float("nan"), len(log.rows)
+        return Estimate("independent IPS", nan, nan, nan, nan, nan, rows, False)
+    shown, target = log.by_slot(marginals.shares, 1.0), log.by_slot(wanted, 1.0)
+    return independent_ips(log.rewards, shown, target, **options)
 
 
-def _scores(row: Impression, engine: Engine) -> Floats:
-    """Of the logged candidates, by an engine; -inf for what it does not know."""
-    known = [item for item in row.candidates.tolist() if item is not None and item in engine.items]
-    names = list(engine.settings["item_features"])
-    if len(row.context) not in (0, len(names)):
-        raise ValueError(
-            f"impression {row.number} has a context of {len(row.context)} item features, the engine has {names}"
-        )
-    context = dict(zip(names, row.context.tolist(), strict=True)) if len(row.context) else None
-    if not known:
-        return np.full(len(row.candidates), -np.inf)
-    if row.user is not None:
-        ranking = engine.rank(row.user, known, context=context)
-    else:
-        ranking = engine.recommend(history=row.history.tolist(), k=len(known), among=known, context=context)
-    by_id = dict(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
-    return np.array([by_id.get(item, -np.inf) for item in row.candidates.tolist()])
-
-
-def _users(rows: list[Impression]) -> npt.NDArray[np.intp]:
+def _users(rows: Sequence[Impression]) -> npt.NDArray[np.intp]:
     """A number for each user; visitors are one each."""
     codes: dict[Any, int] = {}
     return np.array(

@@ -18,6 +18,7 @@ MOST_GROUPS = 10_000  # that a bootstrap draws from
 DRAWN_AT_ONCE = 1_000_000
 LEAST_SHARE = 0.01  # of the rows, as an effective sample
 LEAST_SAMPLE = 30.0
+TAIL = 12.5  # resamples that lie beyond each end of an interval, at least
 SUPPORT = 0.1  # that the mean weight may be away from 1, if it is by 5 standard errors as well
 
 
@@ -39,7 +40,8 @@ class Estimate:
         Interval, of 95 % unless asked otherwise.
     effective_sample_size
         ``(sum w)^2 / sum w^2`` of the importance weights (Kish 1965): so many rows of the policy's own would tell about
-        as much. The number of rows for a direct method.
+        as much. Where each slot has weights of its own, that of the slot with the least. The number of rows for a
+        direct method.
     max_weight
         The largest weight; 1 for a direct method.
     rows
@@ -85,8 +87,9 @@ def probabilities(name: str, values: npt.ArrayLike, shape: tuple[int, ...], *, p
     raw = np.asarray(values, dtype=np.float64)
     if np.isnan(raw).any():
         row = int(np.argwhere(np.isnan(raw))[0][0])
+        whose = "evaluated" if name == "target" else "logged"
         raise ValueError(
-            f"{name} is nan at row {row}: the policy that was logged has no known propensities, so that importance "
+            f"{name} is nan at row {row}: the policy that is {whose} has no known propensities, so that importance "
             "weights cannot be formed"
         )
     array = column(name, raw, shape)
@@ -109,18 +112,20 @@ def estimate(
     bound: float | None,
     clusters: npt.ArrayLike | None,
     seed: int,
+    policy: str = "",
 ) -> Estimate:
-    """Mean of `terms` (n,), or their sum over that of the weights if `normalised`, with an interval."""
+    """Mean of `terms` (n,), or their sum over that of the weights if `normalised`, with an interval. Weights are (n,),
+    or (n, k) where each slot has its own; `policy` is named in the warning."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     if method not in ("bootstrap", "normal", "bernstein"):
         raise ValueError(f"interval must be 'bootstrap', 'normal' or 'bernstein', not {method!r}")
     rows = len(terms)
     below = weights if normalised and weights is not None else np.ones(rows)
-    if not below.sum() > 0:
-        raise ValueError(f"{name}: all weights are 0, the log shows nothing that the policy would do")
+    ess, largest, is_bad = _overlap(f"{policy}: {name}" if policy else name, weights, rows)
+    if not below.sum() > 0:  # a ratio of nothing, which the warning has told
+        return Estimate(name, math.nan, math.nan, math.nan, ess, largest, rows, is_bad)
     value = float(terms.sum() / below.sum())
-    ess, largest, is_bad = _overlap(name, weights, rows)
     if method == "bernstein":
         if normalised:
             raise ValueError(f"interval 'bernstein' is for means, and {name} is a ratio")
@@ -137,20 +142,27 @@ def estimate(
 def _overlap(name: str, weights: Floats | None, rows: int) -> tuple[float, float, bool]:
     if weights is None:
         return float(rows), 1.0, False
-    square = float(weights @ weights)
-    ess = float(weights.sum()) ** 2 / square if square > 0 else 0.0
-    largest = float(weights.max())
-    mean = float(weights.mean())
-    error = float(weights.std()) / math.sqrt(rows)
+    columns = weights.reshape(rows, -1)
+    squares, sums = (columns**2).sum(axis=0), columns.sum(axis=0)
+    sizes = np.divide(sums**2, squares, out=np.zeros_like(sums), where=squares > 0)
+    slot = int(np.argmin(sizes))
+    ess, means = float(sizes[slot]), sums / rows
+    errors = columns.std(axis=0) / math.sqrt(rows)
     reasons = []
     if ess < max(LEAST_SHARE * rows, LEAST_SAMPLE):
-        reasons.append(f"{rows:,} rows count as {ess:,.1f}")
-    if abs(mean - 1) > max(SUPPORT, 5 * error):
-        why = "the log lacks choices that the policy makes" if mean < 1 else "propensities are wrong"
-        reasons.append(f"the mean weight is {mean:.3g} instead of 1: {why}")
+        reasons.append(f"{rows:,} rows count as {ess:,.1f}{_of_slot(slot, columns)}")
+    away = np.abs(means - 1) - np.maximum(SUPPORT, 5 * errors)
+    if away.max() > 0:
+        slot = int(np.argmax(away))
+        why = "the log lacks choices that the policy makes" if means[slot] < 1 else "propensities are wrong"
+        reasons.append(f"the mean weight is {means[slot]:.3g} instead of 1{_of_slot(slot, columns)}: {why}")
     if reasons:
         warnings.warn(f"{name}: {' and '.join(reasons)}", OverlapWarning, stacklevel=4)
-    return ess, largest, bool(reasons)
+    return ess, float(columns.max()), bool(reasons)
+
+
+def _of_slot(slot: int, columns: Floats) -> str:
+    return f" in slot {slot + 1}" if columns.shape[1] > 1 else ""
 
 
 def _grouped(terms: Floats, below: Floats, clusters: npt.ArrayLike | None, seed: int | None) -> tuple[Floats, Floats]:
@@ -175,10 +187,11 @@ def _bootstrap(sums: Floats, counts: Floats, value: float, confidence: float, se
     """Percentiles of the ratio over resampled groups (Efron 1979)."""
     random = np.random.default_rng(seed)
     groups = len(sums)
-    values = np.empty(RESAMPLES)
+    resamples = max(RESAMPLES, math.ceil(2 * TAIL / (1 - confidence)))
+    values = np.empty(resamples)
     together = max(1, DRAWN_AT_ONCE // groups)
-    for first in range(0, RESAMPLES, together):
-        drawn = random.integers(groups, size=(min(together, RESAMPLES - first), groups))
+    for first in range(0, resamples, together):
+        drawn = random.integers(groups, size=(min(together, resamples - first), groups))
         above, below = sums[drawn].sum(axis=1), counts[drawn].sum(axis=1)
         values[first : first + together] = np.divide(above, below, out=np.full(len(above), value), where=below > 0)
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])

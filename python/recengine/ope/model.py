@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-
-from recengine.feedback import Impression
+import numpy.typing as npt
 
 from .estimate import Floats
+from .lists import Log
 
 RIDGE = 1.0
 FEATURES = 4
@@ -16,34 +16,58 @@ class RewardModel:
     """Of each slot a ridge regression of its reward on the standardised score, its square and one over the place among
     the candidates, fitted on each half of the log for the other one (cross-fitting, Chernozhukov et al. 2018)."""
 
-    def __init__(self, rows: list[Impression], rewards: Floats) -> None:
-        self._rows = rows
-        scores = np.concatenate([row.scores.astype(np.float64) for row in rows])
-        self._mean, self._deviation = float(scores.mean()), float(scores.std()) or 1.0
-        slots = rewards.shape[1]
-        shown = np.zeros((len(rows), slots, FEATURES))  # 0, which tells nothing, behind the end of shorter lists
-        for place, row in enumerate(rows):
-            shown[place, : len(row.slate)] = self._features(row)[row.slate]
-        halves = np.arange(len(rows)) % 2
-        self._weights = [
-            np.column_stack(
-                [self._fit(shown[halves != half, slot], rewards[halves != half, slot]) for slot in range(slots)]
+    def __init__(self, log: Log, halves: npt.NDArray[np.intp]) -> None:
+        """`halves`: 0 or 1 for each impression."""
+        scores, places, parts = [], [], []
+        for lists in log.chunks():
+            if len(lists.scores) == 0:
+                continue
+            scores.append(lists.scores[lists.shown])
+            places.append(lists.places[lists.shown])
+            parts.append(
+                (
+                    len(lists.scores),
+                    float(lists.scores.mean(dtype=np.float64)),
+                    float(lists.scores.var(dtype=np.float64)),
+                )
             )
-            for half in (0, 1)
-        ]
+        self._mean, self._deviation = _moments(np.array(parts))
+        self._shown = self.features(np.concatenate(scores), np.concatenate(places))
+        self._slots = np.tile(np.arange(log.is_slot.shape[1]), (len(log.rows), 1))[log.is_slot]
+        self._halves = np.repeat(halves, log.lengths)
+        rewards = log.rewards[log.is_slot]
+        self._weights = np.zeros((2, log.is_slot.shape[1], FEATURES))
+        for half in (0, 1):
+            for slot in range(log.is_slot.shape[1]):
+                others = (self._halves != half) & (self._slots == slot)
+                self._weights[half, slot] = _fit(self._shown[others], rewards[others])
 
-    def means(self, place: int) -> Floats:
-        """Of the candidates of an impression in each slot, by the half that does not hold it: (n, k)."""
-        means: Floats = self._features(self._rows[place]) @ self._weights[place % 2]
-        return means
+    def features(self, scores: npt.NDArray[np.float32], places: npt.NDArray[np.int64]) -> Floats:
+        """Of candidates: (n, features)."""
+        standard = (scores.astype(np.float64) - self._mean) / self._deviation
+        features = np.ones((len(scores), FEATURES))
+        features[:, 1], features[:, 2], features[:, 3] = standard, standard * standard, 1 / (places + 1.0)
+        return features
 
-    def _features(self, row: Impression) -> Floats:
-        scores = (row.scores.astype(np.float64) - self._mean) / self._deviation
-        places = 1 / np.arange(1, len(scores) + 1)
-        return np.column_stack([np.ones(len(scores)), scores, scores**2, places])
+    def rewards(self, features: Floats) -> Floats:
+        """What slots with such features earn, by the half that does not hold them: slot after slot."""
+        return np.asarray((features * self._weights[self._halves, self._slots]).sum(axis=1))
 
-    @staticmethod
-    def _fit(features: Floats, rewards: Floats) -> Floats:
-        penalty = np.diag([1e-9, RIDGE, RIDGE, RIDGE])
-        solved = np.linalg.solve(features.T @ features + penalty, features.T @ rewards)
-        return np.asarray(solved, dtype=np.float64)
+    @property
+    def shown(self) -> Floats:
+        """The same of what was shown."""
+        return self.rewards(self._shown)
+
+
+def _moments(parts: Floats) -> tuple[float, float]:
+    """Mean and standard deviation of all, from the counts, means and variances of parts: (parts, 3)."""
+    counts, means, variances = parts.T
+    shares = counts / counts.sum()
+    mean = float(shares @ means)
+    return mean, float(np.sqrt(shares @ (variances + (means - mean) ** 2))) or 1.0
+
+
+def _fit(features: Floats, rewards: Floats) -> Floats:
+    penalty = np.diag([1e-9, RIDGE, RIDGE, RIDGE])
+    solved = np.linalg.solve(features.T @ features + penalty, features.T @ rewards)
+    return np.asarray(solved, dtype=np.float64)

@@ -38,6 +38,7 @@ def ips(
     bound: float | None = None,
     clusters: npt.ArrayLike | None = None,
     seed: int = 0,
+    policy: str = "",
 ) -> Estimate:
     """Inverse propensity scoring: mean of ``w r``, w = target / propensity (Horvitz and Thompson 1952). Unbiased.
 
@@ -63,6 +64,8 @@ def ips(
         (n,) labels of rows that hang together, such as users; clusters are taken as independent. None: rows are.
     seed
         Of the bootstrap.
+    policy
+        Its name, for the `OverlapWarning`.
 
     Raises ValueError naming what is not valid: shapes, NaN, propensities outside (0, 1].
 
@@ -74,6 +77,7 @@ def ips(
     return estimate(
         "IPS", weights * earned, weights,
         normalised=False, method=interval, confidence=confidence, bound=bound, clusters=clusters, seed=seed,
+        policy=policy,
     )  # fmt: skip
 
 
@@ -87,7 +91,8 @@ def snips(
 ) -> Estimate:
     """Self-normalised IPS: ``sum w r / sum w`` (Swaminathan and Joachims 2015). Slightly biased, varies less.
 
-    Options as in `ips`, but for "bernstein", which is for means.
+    Options as in `ips`, but for "bernstein", which is for means. Where the log shows nothing of what the policy would
+    do, all weights are 0 and their ratio NaN; the `OverlapWarning` says so.
 
     >>> round(snips([1, 0, 0, 1] * 100, [0.5, 0.5, 0.25, 0.25] * 100, [0.9, 0.9, 0.1, 0.1] * 100).value, 4)
     0.5
@@ -104,7 +109,8 @@ def dm(expected: npt.ArrayLike, **options: Any) -> Estimate:
     expected
         (n,): ``sum_a target(a | x) q(x, a)`` with the model q.
     options
-        `interval`, `confidence`, `bound`, `clusters`, `seed` as in `ips`. The interval does not know the model's error.
+        `interval`, `confidence`, `bound`, `clusters`, `seed`, `policy` as in `ips`. The interval does not know the
+        model's error.
 
     >>> dm([0.25, 0.75]).value
     0.5
@@ -164,6 +170,11 @@ def switch_dr(
     return estimate("Switch-DR", terms, weights, normalised=False, **_options(options))
 
 
+def dr_terms(rewards: Floats, propensities: Floats, target: Floats, predicted: Floats, expected: Floats) -> Floats:
+    """What `dr` takes the mean of."""
+    return _robust(rewards, propensities, target, predicted, expected, None, math.inf)[0]
+
+
 def _robust(
     rewards: npt.ArrayLike,
     propensities: npt.ArrayLike,
@@ -180,7 +191,9 @@ def _robust(
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:
-    known: dict[str, Any] = {"interval": "bootstrap", "confidence": 0.95, "bound": None, "clusters": None, "seed": 0}
+    known: dict[str, Any] = {
+        "interval": "bootstrap", "confidence": 0.95, "bound": None, "clusters": None, "seed": 0, "policy": "",
+    }  # fmt: skip
     for name in options:
         if name not in known:
             raise TypeError(f"unknown option {name!r}; there are {', '.join(known)}")

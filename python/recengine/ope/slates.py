@@ -1,7 +1,8 @@
 """Estimators for logs of lists. Columns are (n, k), a row a list, a column a slot.
 
-Propensities are those of a slot's item, given the slots before it, as `Ranking.log_propensities` has them. Of lists
-shorter than k the rest holds the propensity 1, the target 1 and the reward 0.
+Propensities are those of a slot's item, given the slots before it, as `Ranking.log_propensities` has them; those of
+`independent_ips` are marginal ones, of the item at that slot whatever is above it. Of lists shorter than k the rest
+holds the propensity 1, the target 1 and the reward 0.
 """
 
 from __future__ import annotations
@@ -27,18 +28,23 @@ def _ratios(rewards: npt.ArrayLike, propensities: npt.ArrayLike, target: npt.Arr
 def independent_ips(
     rewards: npt.ArrayLike, propensities: npt.ArrayLike, target: npt.ArrayLike, **options: Any
 ) -> Estimate:
-    """Independent IPS: mean over lists of ``sum_j w_j r_j`` with the weight of each slot alone (Li et al. 2018). Right
-    if what a slot earns depends on its own item only; varies little.
+    """Independent IPS: mean over lists of ``sum_j w_j r_j`` with the weight of each slot alone (Li et al. 2018).
+    Unbiased if what a slot earns depends on its own item only; varies little.
 
-    Options: `interval`, `confidence`, `bound`, `clusters`, `seed` as in `ips`. Overlap is that of the slots' mean
-    weights.
+    Both columns are marginal: how probable the item is at that slot, whatever is above it. Of lists without repetition
+    those are not the propensities that were logged, which are given the slots above: with these the estimate is biased
+    even then, from the second slot on, since what is above is never chosen again. `compare` forms marginal ones.
 
-    >>> round(independent_ips([[1.0, 0.0]] * 100, [[0.5, 0.5]] * 100, [[0.6, 0.4]] * 100).value, 4)
+    Options: `interval`, `confidence`, `bound`, `clusters`, `seed`, `policy` as in `ips`. Overlap is that of the slot
+    that has the least.
+
+    >>> rewards, shown = [[1.0, 0.0], [0.0, 1.0]] * 50, [[0.5, 0.5]] * 100
+    >>> round(independent_ips(rewards, shown, [[0.6, 0.4], [0.4, 0.6]] * 50).value, 4)
     1.2
     """
     earned, ratios = _ratios(rewards, propensities, target)
     terms = (ratios * earned).sum(axis=1)
-    return estimate("independent IPS", terms, ratios.mean(axis=1), normalised=False, **_options(options))
+    return estimate("independent IPS", terms, ratios, normalised=False, **_options(options))
 
 
 def reward_interaction_ips(
@@ -84,9 +90,25 @@ def cascade_dr(
     >>> round(cascade_dr(*columns, [[1.0, 0.9]] * 100, [[1.0, 0.95]] * 100).value, 4)
     1.058
     """
+    terms, weights = _cascade(rewards, propensities, target, predicted, expected)
+    return estimate("cascade DR", terms, weights, normalised=False, **_options(options))
+
+
+def cascade_terms(rewards: Floats, propensities: Floats, target: Floats, predicted: Floats, expected: Floats) -> Floats:
+    """What `cascade_dr` takes the mean of."""
+    return _cascade(rewards, propensities, target, predicted, expected)[0]
+
+
+def _cascade(
+    rewards: npt.ArrayLike,
+    propensities: npt.ArrayLike,
+    target: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    expected: npt.ArrayLike,
+) -> tuple[Floats, Floats]:
+    """Terms, and the weights of whole lists."""
     earned, ratios = _ratios(rewards, propensities, target)
     told, mean = column("predicted", predicted, earned.shape), column("expected", expected, earned.shape)
     weights: Floats = np.cumprod(ratios, axis=1, dtype=np.float64)
     before = np.column_stack([np.ones(len(weights)), weights[:, :-1]])
-    terms = (weights * (earned - told) + before * mean).sum(axis=1)
-    return estimate("cascade DR", terms, weights[:, -1], normalised=False, **_options(options))
+    return (weights * (earned - told) + before * mean).sum(axis=1), weights[:, -1]

@@ -75,8 +75,7 @@ class Trial:
         self.learn = learn
         self._day = 0
         self._rng = np.random.default_rng(seed)
-        self._add(self.audience.items)
-        self.engine.set_users(np.arange(self.audience.users), self._small(self.audience.users))
+        self._add(self.audience.items)  # of users it learns by what they do
 
     def run(self, days: int) -> Iterator[DayFigures]:
         """So many days, one by one."""
