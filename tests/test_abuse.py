@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recengine import Engine
+from recengine.explore import Softmax
 
 USERS, ITEMS = 20, 30
 
@@ -129,3 +130,45 @@ def test_quality_recovers_from_any_mixture(
         good_stream(engine, seed + 1, 4000, start + 86400)
     assert_healthy(abused)
     assert quality(abused) >= quality(clean) - 0.1
+
+
+old = st.none() | st.sampled_from([-1e15, -1e9, -5e-324, 0.0, 1e3, 1.6e9])
+
+
+@given(times=st.lists(old, min_size=1, max_size=6), shown=old, batch=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_old_times_among_none_leave_everything_finite_and_readable(
+    times: list[float | None], shown: float | None, batch: bool
+) -> None:
+    """Of events without a time before the first one, and of that: scores, files and folders as of any others."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, saved = Path(name) / "folder", Path(name) / "saved"
+        with Engine.open(folder, dim=4, negatives=2, maintenance=False) as engine:
+            for number, moment in enumerate(times):
+                if batch:
+                    engine.learn_many(["ann"], [f"i{number % 3}"], timestamps=None if moment is None else [moment])
+                else:
+                    engine.learn_one("ann", f"i{number % 3}", timestamp=moment)
+            for user in ("stranger", "ann"):
+                ranking = engine.recommend(user, k=3, explore=Softmax(0.1))
+                assert np.isfinite(ranking.scores).all()
+                assert (ranking.scores <= len(times)).all() or user == "ann"
+                engine.impression(ranking, timestamp=shown)
+            assert math.isfinite(engine.explain("stranger", "i0").score)
+            known = [moment for moment in times if moment is not None]
+            # The first time seen, or 0 where something was counted before it.
+            first = next((k for k, moment in enumerate(times) if moment is not None), 0)
+            seen = [
+                *known,
+                *([0.0] if first > 0 else []),
+                *([] if shown is None else [shown if known else max(shown, 0)]),
+            ]
+            assert engine.stats()["latest_timestamp"] == (max(seen) if seen else None)
+            engine.save(saved)
+            expected = engine.recommend("stranger", k=3)
+        for again in (Engine.load(saved), Engine.open(folder, maintenance=False)):
+            assert again.recommend("stranger", k=3) == expected or again.recommend(
+                "stranger", k=3
+            ).scores.tolist() == pytest.approx(expected.scores.tolist())
+            assert len(again.impressions()) == 2
+        again.close()

@@ -53,6 +53,7 @@ std::shared_ptr<const Decision> Engine::without_removed(std::shared_ptr<const De
 std::uint64_t Engine::impression(std::shared_ptr<const Decision> decision, double timestamp) {
   const bool is_timed = !std::isnan(timestamp);
   if (is_timed) check_.require_timestamp(timestamp);
+  check_decision(*decision);  // what could not be read again must not be written
   check_writable();
   std::uint64_t record = 0, number = 0;
   {
