@@ -162,7 +162,7 @@ py::dict feedback_settings(Engine& engine) {
 
 }  // namespace
 
-void register_explore(py::module_& module, py::class_<Engine>& engine) {
+void register_explore(py::module_& module, EngineClass& engine) {
   py::class_<ExploreOptions>(module, "Explore")
       .def(py::init(&to_options), py::arg("policy"), py::arg("parameter"), py::arg("precision"), py::arg("samples"),
            py::arg("diversity"), py::arg("weight"), py::arg("count"), py::arg("candidates"))

@@ -81,10 +81,9 @@ void Engine::set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const flo
   }
   AlignedFloats padded(table.stride(), 0.0f);
   std::array<Row, kRowsPerPin> written;
-  std::uint64_t record = 0;
   const std::size_t block = capacity.evicts() ? std::min(kRowsPerPin, capacity.most()) : kRowsPerPin;
-  for (std::size_t first = 0; first < ids.size; first += block) {
-    check_interrupt();
+  std::size_t first = 0;  // all before it are set
+  const auto set_block = [&](std::uint64_t& record) {
     const std::size_t size = std::min(block, ids.size - first);
     const std::uint64_t use = take_uses(size);
     std::optional pin(domain_.pin_writer());
@@ -105,10 +104,24 @@ void Engine::set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const flo
       }
       full_fence();
       for (std::size_t k = 0; k < size; ++k) table.mark_replaced(written[k]);
+      if (!is_users && model_.fold_in) model_.fold_in->invalidate();
     });
+    first += size;
+  };
+  const auto done = [&] { return message(first, " of ", ids.size, " rows were set"); };
+  try {
+    acknowledging([&](std::uint64_t& record) {
+      while (first < ids.size) {
+        check_interrupt();
+        set_block(record);
+      }
+    });
+  } catch (const Interrupted&) {
+    throw Interrupted(done());
+  } catch (const std::system_error& failure) {
+    if (first == 0) throw;
+    throw std::system_error(failure.code(), message(done(), "; then: ", failure.what()));
   }
-  if (!is_users && model_.fold_in) model_.fold_in->invalidate();
-  acknowledge(record);
 }
 
 void Engine::set_users(const IdSpan& ids, std::span<const float> vectors, const float* biases) {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/decision.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -95,7 +96,7 @@ class Impressions {
   void sweep_locked();
   bool is_removed(const Id& item, std::uint64_t number) const;  // from the impression
 
-  mutable std::mutex mutex_;
+  mutable ForkMutex mutex_;
   FeedbackSettings settings_;     // GUARDED_BY(mutex_)
   std::uint64_t next_ = 1;        // GUARDED_BY(mutex_)
   std::deque<Impression> queue_;  // GUARDED_BY(mutex_): their numbers follow one another

@@ -116,6 +116,11 @@ void load_filters(const SnapshotReader& file, FilterSets& filters, const std::ve
 void save_sources(SnapshotWriter& file, const EventSources& sources);
 void load_sources(const SnapshotReader& file, EventSources& sources);
 
+// Of a snapshot of a folder: the number of the first record that is not in it, and the folder's identity.
+inline void save_position(SnapshotWriter& file, std::uint64_t number, std::uint64_t identity) {
+  add<std::uint64_t>(file, "log", {number, identity});
+}
+
 // --- sections_explore.cpp
 void save_impressions(SnapshotWriter& file, Impressions& impressions, std::uint64_t decisions);
 void load_impressions(const SnapshotReader& file, Impressions& impressions, std::atomic<std::uint64_t>& decisions,

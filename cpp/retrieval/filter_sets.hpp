@@ -29,6 +29,7 @@
 #include "storage/chunked.hpp"
 #include "storage/epoch.hpp"
 #include "storage/id_map.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -108,7 +109,7 @@ class FilterSets {
   void publish(Change change) noexcept;
 
   EpochDomain& domain_;
-  mutable std::mutex mutex_;               // serialises changes
+  mutable ForkMutex mutex_;                // serialises changes
   std::atomic<std::uint64_t> changes_{0};  // odd while pointers are being replaced
   NamedSets filters_;
   NamedSets groups_;

@@ -256,8 +256,7 @@ void IdMap::reserve(std::size_t extra) {
 std::size_t IdMap::memory_bytes() const {
   std::size_t bytes = sizeof(*this) + ids_.memory_bytes() + string_bytes_.load(std::memory_order_relaxed);
   for (const Shard& shard : shards_) {
-    const std::lock_guard lock(shard.mutex);
-    const Table* table = shard.table.load(std::memory_order_relaxed);
+    const Table* table = shard.table.load(std::memory_order_acquire);  // with its size
     if (table != nullptr) bytes += sizeof(Table) + table->memory.bytes();
   }
   return bytes;

@@ -120,7 +120,8 @@ class IdMap {
   void reserve(std::size_t extra);
 
   std::size_t size() const { return size_.load(std::memory_order_acquire); }
-  std::size_t memory_bytes() const;  // strings as long as they are, without what the allocator adds
+  // Strings as long as they are, without what the allocator adds. REQUIRES: this thread is pinned.
+  std::size_t memory_bytes() const;
 
   // Fixed functions of the id, the same in every process.
   static std::uint64_t hash(std::int64_t id) { return IntKey::hash(id); }
