@@ -184,9 +184,36 @@ def test_events_of_two_kinds_of_ids_are_refused(tmp_path: Path) -> None:
     identity, first = struct.unpack_from("<QQ", log, 16)
     header = struct.pack("<IQ", len(payload), 2)
     record = struct.pack("<I", crc32c(header + payload, crc32c(struct.pack("<QQ", identity, first)))) + header + payload
-    only(tmp_path / "int", "log-*").write_bytes(log + record + bytes(-len(record) % 8))
-    with pytest.raises(FormatError, match=r"record 2: .*all ids so far|record 2: .*ids of this engine"):
+    last = only(tmp_path / "int", "log-*")
+    last.write_bytes(log + record + bytes(-len(record) % 8))
+    with pytest.raises(FormatError, match=r"record 2: .*(all ids so far|ids of this engine).*salvage=True"):
         Engine.open(tmp_path / "int")
+    assert last.read_bytes()[: len(log) + 1] == log + record[:1]  # nothing has changed
+    with Engine.open(tmp_path / "int", salvage=True) as engine:  # the log ends before it
+        assert (sorted(engine.users), engine.stats()["events"]) == ([1], 1)
+        assert engine.stats()["durability"]["cut_bytes"] > 0
+        engine.learn_one(3, 4)
+    with Engine.open(tmp_path / "int") as engine:
+        assert sorted(engine.users) == [1, 3]
+
+
+def test_settings_that_are_not_the_folders_change_nothing_there(lived_in: Path) -> None:
+    log = only(lived_in, "log-*")
+    damaged = bytearray(log.read_bytes())
+    damaged[records(bytes(damaged))[4] + 20] ^= 0xFF
+    log.write_bytes(damaged)
+    (lived_in / "log-00000000000000000099").write_bytes(b"of nobody")
+    before = {path.name: path.read_bytes() for path in lived_in.iterdir() if path.name != "lock"}
+    with pytest.raises(ValueError, match="dim is 2 in"):
+        Engine.open(lived_in, salvage=True, dim=3)
+    assert {path.name: path.read_bytes() for path in lived_in.iterdir() if path.name != "lock"} == before
+    with pytest.raises(ValueError, match=r"learning_rate is 0\.05 in"):  # as it was set last: what the log says counts
+        shutil.copytree(lived_in, lived_in.parent / "copy")
+        whole = bytearray(damaged)
+        whole[records(bytes(damaged))[4] + 20] ^= 0xFF
+        only(lived_in.parent / "copy", "log-*1").write_bytes(whole)
+        (lived_in.parent / "copy" / "log-00000000000000000099").unlink()
+        Engine.open(lived_in.parent / "copy", learning_rate=0.1)
 
 
 def test_a_snapshot_with_any_byte_flipped_is_refused(lived_in: Path) -> None:
