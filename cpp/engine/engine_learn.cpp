@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/engine.hpp"
+#include "storage/file.hpp"
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 #include "storage/parallel.hpp"
@@ -283,8 +284,7 @@ std::size_t Engine::learn_all(const EventColumns& events, std::size_t threads, c
     }
   } catch (const std::system_error& failure) {
     if (applied == 0) throw;
-    throw std::system_error(
-        failure.code(), message(applied, " of ", events.users.size, " events were learned; then: ", failure.what()));
+    fail_after(message(applied, " of ", events.users.size, " events were learned"), failure);
   }
   return applied;
 }

@@ -7,6 +7,7 @@
 #include "engine/engine.hpp"
 #include "kernels/relaxed.hpp"
 #include "storage/fence.hpp"
+#include "storage/file.hpp"
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 
@@ -120,7 +121,7 @@ void Engine::set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const flo
     throw Interrupted(done());
   } catch (const std::system_error& failure) {
     if (first == 0) throw;
-    throw std::system_error(failure.code(), message(done(), "; then: ", failure.what()));
+    fail_after(done(), failure);
   }
 }
 
@@ -222,11 +223,12 @@ std::uint64_t Engine::erase_items(const IdSpan& ids) {
 
 // Makes user states and the window of recent items forget the removed slots, which then can have new owners.
 void Engine::sweep_removed() {
+  if (removed_items_.empty()) return;
   const auto gone = [this](Row item) { return !model_.items.is_live(item); };
   model_.user_state.erase_items(model_.users.count(), gone);
   model_.recent.erase_if(gone);
   ranker_.popular.erase_if(gone);
-  if (!removed_items_.empty()) model_.cooccurrence.erase_if(model_.items.count(), gone);
+  model_.cooccurrence.erase_if(model_.items.count(), gone);
   retriever_.forget(removed_items_);
   impressions_.sweep();
   model_.items.recycle(removed_items_);
