@@ -207,13 +207,11 @@ def test_settings_that_are_not_the_folders_change_nothing_there(lived_in: Path) 
     with pytest.raises(ValueError, match="dim is 2 in"):
         Engine.open(lived_in, salvage=True, dim=3)
     assert {path.name: path.read_bytes() for path in lived_in.iterdir() if path.name != "lock"} == before
-    with pytest.raises(ValueError, match=r"learning_rate is 0\.05 in"):  # as it was set last: what the log says counts
-        shutil.copytree(lived_in, lived_in.parent / "copy")
-        whole = bytearray(damaged)
-        whole[records(bytes(damaged))[4] + 20] ^= 0xFF
-        only(lived_in.parent / "copy", "log-*1").write_bytes(whole)
-        (lived_in.parent / "copy" / "log-00000000000000000099").unlink()
-        Engine.open(lived_in.parent / "copy", learning_rate=0.1)
+    (lived_in / "log-00000000000000000099").unlink()
+    damaged[records(bytes(damaged))[4] + 20] ^= 0xFF
+    log.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"learning_rate is 0\.05 in"):  # as it was set last
+        Engine.open(lived_in, learning_rate=0.1)
 
 
 def test_a_snapshot_with_any_byte_flipped_is_refused(lived_in: Path) -> None:

@@ -53,6 +53,7 @@ namespace recengine {
 
 class SnapshotReader;
 class SnapshotWriter;
+struct Deferred;
 
 inline constexpr double kLatest = std::numeric_limits<double>::quiet_NaN();  // "the latest timestamp seen"
 
@@ -201,12 +202,13 @@ class Engine {
   FitTables take_out(const EventColumns& pairs);
   void put_back(const FitTables& tables);
 
-  // --- filters (engine_filter.cpp). An unknown filter, group or item throws UnknownId, in `remove` it is ignored.
+  // --- filters (engine_filter.cpp). An unknown filter or item throws UnknownId, in `remove` it is ignored. A group is
+  // there as long as an item is in it; in a query that names another, nothing is.
   void set_filter(std::string_view name, const IdSpan& items);
   void update_filter(std::string_view name, const IdSpan& add, const IdSpan& remove);
   void remove_filter(std::string_view name);
   void set_groups(const IdSpan& items, const IdSpan& labels);
-  void check_filter(const FilterExpression& filter);  // throws as a query with it would
+  void check_filter(const FilterExpression& filter);  // throws UnknownId for any filter or group that is not there
   std::vector<std::string> filter_names();            // sorted
 
   // --- files (engine_file.cpp)
@@ -318,7 +320,7 @@ class Engine {
   }
 
   Resolved resolve(const QueryOptions& options);
-  Filter compile(const FilterExpression& filter) const;
+  Filter compile(const FilterExpression& filter, bool strict = false) const;
   Row known_item(const Id& item) const;
   std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
   std::size_t capped(std::size_t k) const;
@@ -429,13 +431,11 @@ class Engine {
   std::uint64_t begin_folder(const std::filesystem::path& folder, std::uint64_t number, std::uint64_t identity);
   void load_numbers(const SnapshotReader& file);
   void require_blank() const;
-  struct SavedIds {
-    IdArray users, items;
-    std::vector<std::uint64_t> live_users, live_items;
-  };
-  SavedIds write_state(SnapshotWriter& file);  // REQUIRES: writers paused, nothing to be swept
-  void sweep_for_saving();                     // the same
-  static void write_indexes(SnapshotWriter& file, const SavedIds& ids);
+  // All of a file in two parts, of which the second needs nothing that changes. REQUIRES of the first: writers paused.
+  void write_state(SnapshotWriter& file, Deferred& deferred);
+  void write_deferred(SnapshotWriter& file, Deferred& deferred) const;
+  void prepare(SnapshotWriter& image, Deferred& deferred) const;
+  void sweep_for_saving();
 
   // --- what every change begins with, and how it is logged
   bool is_own() const;          // not a forked child's

@@ -8,14 +8,42 @@
 
 namespace recengine {
 
-// Of a snapshot: nearly all of a large one.
-static std::uint64_t estimated_bytes(const Engine& engine) {
-  const Settings& settings = engine.settings();
-  const std::size_t element = settings.storage == Storage::kFp32 ? 4 : 2, scalars = 48;
-  const std::size_t stride = (settings.dim + kRowPadding - 1) / kRowPadding * kRowPadding;
-  const std::size_t item = stride * element + scalars + std::size_t{12} * settings.neighbors;
-  const std::size_t user = stride * element + scalars + std::size_t{6} * settings.remembered();
-  return engine.num_items() * item + engine.num_users() * user;
+// Takes memory for so many, and some more, in advance: while learners wait it would take longer than the copying. The
+// system gives pages when they are written.
+template <class T>
+static void take_memory(std::vector<T>& values, std::size_t size) {
+  values.resize(size + size / 64 + 1024);
+  values.clear();
+}
+
+void Engine::prepare(SnapshotWriter& image, Deferred& deferred) const {
+  const Row users = model_.users.count(), items = model_.items.count();
+  std::size_t entries = 0, seen = 0, neighbors = 0;
+  for (Row user = 0; user < users; ++user) {
+    entries += model_.user_state.num_entries(user);
+    seen += model_.user_state.seen(user).size();
+  }
+  for (Row item = 0; model_.cooccurrence.on() && item < items; ++item) {
+    neighbors += model_.cooccurrence.used(item, Removed{});
+  }
+  take_memory(deferred.history, entries);
+  take_memory(deferred.sessions, entries);
+  if (model_.user_state.timed()) take_memory(deferred.times, entries);
+  take_memory(deferred.seen, seen);
+  take_memory(deferred.history_ends, users);
+  take_memory(deferred.seen_ends, users);
+  take_memory(deferred.neighbors, neighbors);
+  take_memory(deferred.after, neighbors);
+  take_memory(deferred.before, neighbors);
+  take_memory(deferred.neighbor_ends, items);
+  deferred.users.reserve(model_.users.ids, users + users / 64 + 1024);
+  deferred.items.reserve(model_.items.ids, items + items / 64 + 1024);
+  // The rest goes into the image at once: rows, and so many bytes beside each.
+  constexpr std::size_t kPerUser = 48, kPerItem = 96;
+  const std::size_t element = settings_.storage == Storage::kFp32 ? sizeof(float) : sizeof(Half);
+  const std::size_t row = model_.items.stride() * element, features = ranker_.features.count() * sizeof(float);
+  const std::size_t bytes = users * (row + kPerUser) + items * (row + kPerItem + features);
+  image.reserve(bytes + bytes / 64);
 }
 
 void Engine::checkpoint() {
@@ -25,9 +53,12 @@ void Engine::checkpoint() {
   const std::lock_guard one(journal_->checkpointing);
   if (journal_->closed()) throw std::invalid_argument("the engine is closed");
   SnapshotWriter image;
+  Deferred deferred;
   Journal::Moment moment;
-  image.reserve(estimated_bytes(*this));
-  SavedIds ids;
+  {
+    const auto pin = domain_.pin_reader();
+    prepare(image, deferred);
+  }
   {
     const Uninterrupted whole;
     journal_->try_sync();  // most of what must be on the disk before the segment ends, while learning goes on
@@ -42,10 +73,10 @@ void Engine::checkpoint() {
       sweep_removed();  // they have diverged already
     }
     moment = journal_->begin_segment();
-    ids = write_state(image);
-    save_position(image, moment.number, journal_->identity());
+    write_state(image, deferred);
   }
-  write_indexes(image, ids);
+  write_deferred(image, deferred);
+  save_position(image, moment.number, journal_->identity());
   image.commit_to(numbered_file(journal_->folder(), kSnapshotKind, moment.number));
   remove_superseded(journal_->folder(), moment.number);
   journal_->snapshot_done(moment, image.bytes());

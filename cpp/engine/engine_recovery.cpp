@@ -122,8 +122,11 @@ std::uint64_t Engine::begin_folder(const std::filesystem::path& folder, std::uin
     throw FormatError(message("cannot recover from ", folder.string(), ": there is a log, but no snapshot"));
   }
   SnapshotWriter image;
-  write_indexes(image, write_state(image));
+  Deferred deferred;
+  write_state(image, deferred);
+  write_deferred(image, deferred);
   save_position(image, number, identity);
+  sync_ancestors(folder);
   image.commit_to(numbered_file(folder, kSnapshotKind, number));
   return image.bytes();
 }

@@ -65,6 +65,7 @@ class Precisions {
   // kept; without the padding of rows. REQUIRES: nobody shows anything meanwhile.
   float shown(Row item) const { return load_relaxed(&shown_[item]); }
   void restore_shown(Row item, float shown) { store_relaxed(&shown_[item], shown); }
+  std::vector<Row> known_users() const;         // of which there are sums, ascending
   std::span<const float> sums(Row user) const;  // none: empty
   void restore_sums(Row user, std::span<const float> sums);
   struct Shared {
