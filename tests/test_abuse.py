@@ -172,3 +172,41 @@ def test_old_times_among_none_leave_everything_finite_and_readable(
             ).scores.tolist() == pytest.approx(expected.scores.tolist())
             assert len(again.impressions()) == 2
         again.close()
+
+
+def ids_on_one_place(count: int, shift: int) -> list[int]:
+    """Ids whose hashes by the function of files, which everybody knows, differ in some bits alone."""
+    word = 2**64
+
+    def unshift(value: int, by: int) -> int:
+        found = value
+        for _ in range(64 // by + 1):
+            found = value ^ found >> by
+        return found
+
+    def id_of(value: int) -> int:
+        value = unshift(value, 31) * pow(0x94D049BB133111EB, -1, word) % word
+        value = unshift(value, 27) * pow(0xBF58476D1CE4E5B9, -1, word) % word
+        value = (unshift(value, 30) - 0x9E3779B97F4A7C15) % word
+        return value - word if value >= word // 2 else value
+
+    return [id_of(0x123456789A << 24 | k if shift == 0 else k << shift | 0x3456789ABC) for k in range(count)]
+
+
+@pytest.mark.parametrize("shift", [0, 40])
+def test_ids_made_to_fall_on_one_place_cost_what_others_do(shift: int, tmp_path: Path) -> None:
+    def seconds(ids: list[int]) -> float:
+        taken = []
+        for _ in range(3):
+            start = time.process_time()
+            engine = Engine(dim=1, objective="bpr", history=0, negatives=1, maintenance=False)
+            engine.learn_many(ids, [1] * len(ids))
+            engine.save(tmp_path / "engine")
+            mapped = Engine.load(tmp_path / "engine", mmap=True, verify=True)
+            assert ids[-1] in mapped.users
+            taken.append(time.process_time() - start)
+        return min(taken)
+
+    count = 30_000
+    crafted, plain = seconds(ids_on_one_place(count, shift)), seconds(list(range(count)))
+    assert crafted < 6 * plain  # it was 60 times

@@ -313,6 +313,65 @@ def test_a_full_file_system(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+def test_a_log_that_cannot_grow(tmp_path: Path) -> None:
+    """What is reported as done is on the disk, and the engine can be saved elsewhere."""
+    script = """
+        import json, resource, signal, sys
+        import numpy as np
+        from recengine import Engine
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        folder, elsewhere = sys.argv[1:]
+        options = dict(dim=4, objective="bpr", history=0, checkpoint_bytes=0)
+        engine = Engine.open(folder, sync="always", **options)
+        engine.learn_one(1, 1)
+        told = []
+
+        def fails(work):
+            before = engine.stats()["durability"]["syncs"]
+            try:
+                work()
+            except OSError as error:
+                told.append((error.strerror, engine.stats()["durability"]["syncs"] - before))
+
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, unlimited[1]))
+        numbers = np.arange(400_000) % 1000
+        fails(lambda: engine.learn_many(numbers, numbers))
+        engine.remove_items([7])
+        fails(lambda: engine.set_items(range(100_000), np.ones((100_000, 4))))
+        while len(told) == 2:
+            fails(lambda: engine.learn_one(1, 1))
+        engine.save(elsewhere)
+        found = dict(events=engine.stats()["events"], items=len(engine.items))
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        engine.close()
+        with Engine.open(folder, **options) as again:
+            same = again.stats()["events"] == found["events"] and len(again.items) == found["items"]
+        saved = Engine.load(elsewhere)
+        print(json.dumps(dict(told=told, **found, same=same, saved=len(saved.items), seven=7 in saved.items)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "folder"), str(tmp_path / "saved")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    (events, synced), (rows, synced_rows), (single, _) = found["told"]
+    learned = int(events.split()[0])
+    assert "of 400000 events were learned; then: cannot write the log" in events
+    assert events.count("File too large") == 1
+    assert learned > 0
+    assert (synced > 0, synced_rows > 0) == (True, True)
+    assert "of 100000 rows were set; then: cannot write the log" in rows
+    assert int(rows.split()[0]) > 0
+    assert "cannot write the log" in single
+    assert found["same"]
+    assert (found["saved"], found["seven"]) == (found["items"], True)
+
+
 # ---- processes that are killed
 
 WRITER = """

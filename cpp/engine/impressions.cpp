@@ -133,8 +133,8 @@ bool Impressions::add_reward(std::uint64_t number, std::size_t slot, float rewar
 }
 
 void Impressions::forget(const IdSpan& users) {
-  std::unordered_set<std::int64_t> numbers;
-  std::unordered_set<std::string_view> texts;
+  std::unordered_set<std::int64_t, IdHash> numbers;
+  std::unordered_set<std::string_view, IdHash> texts;
   for (std::size_t k = 0; k < users.size; ++k) {
     if (users.kind == IdKind::kString) {
       texts.insert(users.string_at(k));

@@ -101,8 +101,8 @@ class Impressions {
   std::uint64_t next_ = 1;        // GUARDED_BY(mutex_)
   std::deque<Impression> queue_;  // GUARDED_BY(mutex_): their numbers follow one another
   // GUARDED_BY(mutex_): items removed since the last sweep, and the number of the first impression after that.
-  std::unordered_map<std::int64_t, std::uint64_t> removed_numbers_;
-  std::unordered_map<std::string, std::uint64_t> removed_texts_;
+  std::unordered_map<std::int64_t, std::uint64_t, IdHash> removed_numbers_;
+  std::unordered_map<std::string, std::uint64_t, IdHash> removed_texts_;
 };
 
 }  // namespace recengine

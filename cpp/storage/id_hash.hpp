@@ -6,6 +6,7 @@
 // of key 0, the same everywhere, unless somebody made ids against it (IdIndex::build).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -43,5 +44,11 @@ std::uint64_t hash_id(std::string_view id, const IdHashKey& key);
 
 // Drawn when the library is loaded.
 extern const IdHashKey kProcessKey;
+
+// For the standard's containers: their own hashes of numbers and strings are known as well.
+struct IdHash {
+  std::size_t operator()(std::int64_t id) const { return keyed_hash(id, kProcessKey); }
+  std::size_t operator()(std::string_view id) const { return hash_id(id, kProcessKey); }
+};
 
 }  // namespace recengine
