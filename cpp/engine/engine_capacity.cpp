@@ -158,7 +158,8 @@ void Engine::learn_evicting(const EventColumns& events, std::size_t threads, con
       Claims claims(user_capacity_, item_capacity_);
       Newcomers newcomers(domain_, model_.users.ids, model_.items.ids, rest, claims);
       std::size_t count = 0;
-      while (count < std::min(rest.users.size, kEventsPerCheck) && (full = newcomers.admit(count)) == BadEvent::kNone) ++count;
+      while (count < std::min(rest.users.size, kEventsPerCheck) && (full = newcomers.admit(count)) == BadEvent::kNone)
+        ++count;
       if (count > 0) {
         const SourceSpan part{source.name,
                               source.offsets.empty() ? source.offsets : source.offsets.subspan(applied, count)};

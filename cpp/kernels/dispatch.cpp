@@ -5,10 +5,6 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#if defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 #endif
 
 #include "kernels/kernels.hpp"
@@ -37,26 +33,11 @@ bool has_avx512() {
 }
 
 bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
-
-// Tiles need a processor that has them, and a process that was allowed to use them: their state is large, and Linux
-// saves it only for those who have asked.
-bool has_amx() {
-#if defined(__linux__)
-  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (~edx & (kTile | kInt8)) != 0) return false;
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  return has_vnni() && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
-}
 #endif
 
 // Best first. Each asks for every feature that the flags of its translation unit let the compiler use.
 constexpr Candidate kCandidates[] = {
 #if defined(__x86_64__)
-    {&avx512amx::kernels, has_amx},
     {&avx512vnni::kernels, has_vnni},
     {&avx512::kernels, has_avx512},
     {&avx2::kernels, has_avx2},

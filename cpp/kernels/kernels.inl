@@ -255,8 +255,8 @@ void add_scaled(float* x, const Element* row, float scale, std::size_t n) {
 #include "kernels/steps.inl"
 // These use what stands before them.
 #include "kernels/codes.inl"
-#include "kernels/screen_many.inl"
 #include "kernels/encode.inl"
+#include "kernels/screen_many.inl"
 
 template <class Element>
 constexpr RowKernels<Element> kRowKernels = {

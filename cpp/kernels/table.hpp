@@ -266,8 +266,5 @@ extern const Kernels kernels;
 namespace avx512vnni {
 extern const Kernels kernels;
 }
-namespace avx512amx {
-extern const Kernels kernels;
-}
 
 }  // namespace recengine

@@ -15,7 +15,7 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kRowTile = 64;          // rows that a thread takes at a time
+constexpr std::size_t kRowTile = 64;       // rows that a thread takes at a time
 constexpr std::size_t kGramianRows = 256;  // summed in floats before they go into the doubles
 constexpr std::size_t kAhead = 128;        // of a row's pairs, and floats of each, that are fetched ahead
 constexpr std::size_t kAheadFloats = 256;

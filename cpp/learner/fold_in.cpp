@@ -11,7 +11,7 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kItemTile = 32;        // items turned at a time
+constexpr std::size_t kItemTile = 32;    // items turned at a time
 constexpr float kTolerance = 1e-6f;      // of the residual: as exact as floats get
 constexpr std::size_t kSpareSteps = 16;  // beyond one for each item, after which only rounding is left
 constexpr std::size_t kMostSteps = 500;

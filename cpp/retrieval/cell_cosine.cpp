@@ -14,9 +14,9 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kNearest = 4;       // clusters visited first
-constexpr float kTiny = 1e-30f;             // of a centre's length, so that nothing is divided by zero
-constexpr std::size_t kWaiting = 64;           // rows that wait to be scored
+constexpr std::size_t kNearest = 4;   // clusters visited first
+constexpr float kTiny = 1e-30f;       // of a centre's length, so that nothing is divided by zero
+constexpr std::size_t kWaiting = 64;  // rows that wait to be scored
 
 // What a cosine in floats may be above the exact one: the inner product by n 2^-24 of both lengths, the norm by half of
 // that, the screened product by less.
@@ -83,7 +83,8 @@ SearchReport CellIndex::scan_cosine(const float* query, const Selection& selecti
     const Cell& cell = *now.cell(order[i]);
     if (i + 1 < order.size()) now.cell(order[i + 1])->prefetch();
     const std::size_t blocks = cell.blocks();
-    for (std::size_t first = 0; first < blocks; first += kScreenedBlocks) screen(cell, first, std::min(kScreenedBlocks, blocks - first));
+    for (std::size_t first = 0; first < blocks; first += kScreenedBlocks)
+      screen(cell, first, std::min(kScreenedBlocks, blocks - first));
     if (i % kCellsPerCheck == 0) check_interrupt();
   }
   score(hits);

@@ -14,9 +14,9 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kPromising = 12;       // clusters visited by promise before the others are looked through
-constexpr std::size_t kPromisingAlone = 4;   // the same of each of several queries
-constexpr std::size_t kAhead = 2;            // cells between fetching and visiting one
+constexpr std::size_t kPromising = 12;      // clusters visited by promise before the others are looked through
+constexpr std::size_t kPromisingAlone = 4;  // the same of each of several queries
+constexpr std::size_t kAhead = 2;           // cells between fetching and visiting one
 
 }  // namespace
 
@@ -79,7 +79,8 @@ struct CellIndex::Search {
     std::array<float, kScoredTogether> scores;
     report.scored += memory.hits.size();
     for (std::size_t first = 0; first < memory.hits.size(); first += kScoredTogether) {
-      const auto rows = std::span<const Row>(memory.hits).subspan(first, std::min(kScoredTogether, memory.hits.size() - first));
+      const auto rows =
+          std::span<const Row>(memory.hits).subspan(first, std::min(kScoredTogether, memory.hits.size() - first));
       items.rows.gather_dot(query, rows, scores.data());
       for (std::size_t i = 0; i < rows.size(); ++i) {
         const float value = scores[i] + load_relaxed(&items.bias[rows[i]]);
@@ -115,7 +116,8 @@ struct CellIndex::Search {
   // leaves. Rows behind those are no longer than they.
   std::size_t blocks_from(const Cell& cell, std::size_t first, std::size_t blocks, float most_bias) const {
     const float reach = memory.coded.reach();
-    const std::size_t most = std::min(report.screened < kEarlyRows ? kScreenedBlocks / 4 : kScreenedBlocks, blocks - first);
+    const std::size_t most =
+        std::min(report.screened < kEarlyRows ? kScreenedBlocks / 4 : kScreenedBlocks, blocks - first);
     const float threshold = top.threshold();
     const auto falls_short = [&](std::size_t b) {
       return cell.block_norm(b) * reach + most_bias + CodedQuery::kSlack < threshold;  // not for a NaN

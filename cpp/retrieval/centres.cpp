@@ -11,8 +11,8 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kTile = 16;     // vectors that scan_many takes at once
-constexpr int kIterations = 6;        // later ones hardly move anything
+constexpr std::size_t kTile = 16;  // vectors that scan_many takes at once
+constexpr int kIterations = 6;     // later ones hardly move anything
 
 // -|c|^2 / 2: added to the inner product it orders centres by distance.
 std::vector<float> penalties(const Centres& centres) {

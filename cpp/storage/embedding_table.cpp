@@ -9,9 +9,7 @@
 
 namespace recengine {
 
-namespace {
-
-}  // namespace
+namespace {}  // namespace
 
 EmbeddingTable::EmbeddingTable(EpochDomain& domain, std::size_t dim, Initializer initializer, Storage storage)
     : ids(domain),

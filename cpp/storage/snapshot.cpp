@@ -26,7 +26,7 @@ static_assert(std::endian::native == std::endian::little, "the file format is li
 constexpr std::array<char, 8> kMagic = {'R', 'E', 'C', 'E', 'N', 'G', 'I', 'N'};
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kBuffer = std::size_t{1} << 18;
-constexpr std::uint64_t kPiece = std::uint64_t{1} << 22;        // of a section between two looks at who wants to stop
+constexpr std::uint64_t kPiece = std::uint64_t{1} << 22;  // of a section between two looks at who wants to stop
 
 struct Header {
   std::array<char, 8> magic = kMagic;
