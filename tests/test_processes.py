@@ -299,3 +299,14 @@ def test_a_handler_in_the_middle_of_a_save_cannot_close(tmp_path: Path) -> None:
         """,
         str(tmp_path),
     )
+
+
+def test_the_example_of_processes() -> None:
+    example = Path(__file__).resolve().parent.parent / "examples" / "processes.py"
+    done = subprocess.run(
+        [sys.executable, example, "--events", "2000"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(line.split(":")[0] for line in done.stdout.splitlines()) == ["reader 0", "reader 1"]
+    for line in done.stdout.splitlines():
+        assert "200 users" in line

@@ -25,9 +25,17 @@ class Files(Base):
         """Writes everything to one checksummed file: `load` gives an engine that goes on bit for bit as this one would.
 
         The file is a point in time: learning waits while it is written, queries go on. It is written beside `path`
-        and moved there when it is complete and on disk.
+        and moved there when it is complete and on disk. An engine with a folder can be saved when it is closed, and when
+        its log cannot be written.
 
         Raises OSError if it cannot be written; `path` is then as it was.
+
+        >>> import tempfile, pathlib
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "engine"
+        ...     Engine.from_factors(["ann"], [[1.0]], ["tea"], [[0.5]]).save(path)
+        ...     Engine.load(path).recommend("ann")
+        Ranking(tea: 0.5)
         """
         self._core.save(file_name(path))
 
