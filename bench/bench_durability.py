@@ -79,6 +79,47 @@ def bench_recovery(tmp_path: Path) -> None:
     assert taken > 0
 
 
+def checkpoint_beside_others(engine: Engine, folder: Path, what: str) -> None:
+    """Takes one while a thread learns single events and another asks, and prints what both felt of it."""
+    stop = threading.Event()
+    pauses: list[float] = []
+
+    def queries(until: Any) -> list[float]:
+        taken: list[float] = []
+        while not until() or len(taken) < 200:
+            user = len(taken) % 1000
+            taken.append(seconds(partial(engine.recommend, user)))
+        return taken
+
+    def learn() -> None:
+        while not stop.is_set():
+            pauses.append(seconds(lambda: engine.learn_one(1, 2)))
+            time.sleep(0.001)
+
+    learner = threading.Thread(target=learn)
+    learner.start()
+    quiet = queries(lambda: True)
+    before = max(pauses)
+    pauses.clear()
+    checkpoint_seconds: list[float] = []
+    writer = threading.Thread(target=lambda: checkpoint_seconds.append(seconds(engine.checkpoint)))
+    writer.start()
+    busy = queries(lambda: not writer.is_alive())
+    writer.join()
+    stop.set()
+    learner.join()
+    (snapshot,) = folder.glob("snapshot-*")
+    size = snapshot.stat().st_size / 1e6
+    p90 = [float(np.percentile(taken, 90)) for taken in (quiet, busy)]
+    print(
+        f"\n{what}: checkpoint of {size:.0f} MB in {checkpoint_seconds[0]:.2f} s"
+        f" ({size / checkpoint_seconds[0]:.0f} MB/s);"
+        f" learners waited {max(pauses):.3f} s at most ({before:.3f} without);"
+        f" query p90 {p90[1] / p90[0]:.2f} times ({p90[0] * 1e6:.0f} and {p90[1] * 1e6:.0f} us)"
+    )
+    assert p90[0] > 0
+
+
 def bench_checkpoint_of_a_million_items(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     with Engine.open(tmp_path / "folder", checkpoint_bytes=0, **SETTINGS) as engine:
@@ -87,43 +128,23 @@ def bench_checkpoint_of_a_million_items(tmp_path: Path) -> None:
             engine.set_items(range(first, first + count), random.standard_normal((count, 64), dtype=np.float32))
         engine.set_users(range(1000), random.standard_normal((1000, 64), dtype=np.float32))
         engine.maintain()
-        stop = threading.Event()
-        pauses: list[float] = []
+        checkpoint_beside_others(engine, tmp_path / "folder", f"{ITEMS} items")
 
-        def queries(until: Any) -> list[float]:
-            taken: list[float] = []
-            while not until() or len(taken) < 200:
-                user = len(taken) % 1000
-                taken.append(seconds(partial(engine.recommend, user)))
-            return taken
 
-        def learn() -> None:
-            while not stop.is_set():
-                pauses.append(seconds(lambda: engine.learn_one(1, 2)))
-                time.sleep(0.001)
-
-        learner = threading.Thread(target=learn)
-        learner.start()
-        quiet = queries(lambda: True)
-        before = max(pauses)
-        pauses.clear()
-        checkpoint_seconds: list[float] = []
-        writer = threading.Thread(target=lambda: checkpoint_seconds.append(seconds(engine.checkpoint)))
-        writer.start()
-        busy = queries(lambda: not writer.is_alive())
-        writer.join()
-        stop.set()
-        learner.join()
-        (snapshot,) = (tmp_path / "folder").glob("snapshot-*")
-        size = snapshot.stat().st_size / 1e6
-        p90 = [float(np.percentile(taken, 90)) for taken in (quiet, busy)]
-        print(
-            f"\n{ITEMS} items: checkpoint of {size:.0f} MB in {checkpoint_seconds[0]:.2f} s"
-            f" ({size / checkpoint_seconds[0]:.0f} MB/s);"
-            f" learners waited {max(pauses):.3f} s at most ({before:.3f} without);"
-            f" query p90 {p90[1] / p90[0]:.2f} times ({p90[0] * 1e6:.0f} and {p90[1] * 1e6:.0f} us)"
+def bench_checkpoint_of_the_default_engine(tmp_path: Path) -> None:
+    """150,000 users with histories, 50,000 items with neighbours: what is not copied in long runs."""
+    random = np.random.default_rng(0)
+    users, items = 150_000, 50_000
+    with Engine.open(tmp_path / "folder", checkpoint_bytes=0, sync="os", negatives=1, dim=64) as engine:
+        engine.set_items(range(items), random.standard_normal((items, 64), dtype=np.float32) * 0.1)
+        engine.learn_many(
+            random.integers(0, users, EVENTS),
+            (random.random(EVENTS) ** 2 * items).astype(int),
+            timestamps=1.6e9 + np.arange(EVENTS),
+            threads=2,
         )
-        assert p90[0] > 0
+        engine.maintain()
+        checkpoint_beside_others(engine, tmp_path / "folder", f"{users} users, {items} items, {EVENTS} events")
 
 
 def bench_opening_a_million_items(tmp_path: Path) -> None:

@@ -47,15 +47,17 @@ class Round:
 
     def __init__(self, scratch: Path, number: int, mode: str, sync: Any) -> None:
         self.scratch, self.number, self.mode, self.sync = scratch, number, mode, sync
-        self.folder = scratch / "folder"
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.disk = scratch / "disk"
+        self.folder = self.disk / "new" / "folder"  # neither is there
+        shutil.rmtree(self.disk, ignore_errors=True)
+        self.disk.mkdir()
         self.notes = scratch / "notes"
         self.acknowledged = 0
         self.calls = 0
 
     def child(self, report: Callable[[str], Any]) -> None:
         with open(self.notes, "wb", buffering=0) as notes:
-            DISK.fault_arm(os.fsencode(self.folder), self.number, ord(self.mode), notes.fileno())
+            DISK.fault_arm(os.fsencode(self.disk), self.number, ord(self.mode), notes.fileno())
             engine = self.again(lambda: Engine.open(self.folder, sync=self.sync, checkpoint_bytes=0, **SETTINGS))
             for operation in PROGRAM:
                 self.again(partial(run, engine, operation, False, self.scratch), engine)
@@ -110,9 +112,9 @@ class Round:
         self.calls = next((int(line.split()[1]) for line in lines if line.startswith("calls")), 0)
 
     def cut_the_power(self) -> None:
-        """Takes back what was not synced: bytes, and names in the folder."""
+        """Takes back what was not synced: bytes, and names in folders."""
         sizes: dict[str, int] = {}  # synced
-        names: set[str] = set()  # in the folder
+        names: set[str] = set()  # below the disk
         durable: set[str] = set()
         for line in self.notes.read_text().splitlines():
             what, first, second, size = line.split("\t")
@@ -127,11 +129,15 @@ class Round:
                 if first in sizes:
                     sizes[second] = sizes.pop(first)
             elif what == "folder":
-                durable = set(names)
-        for path in self.folder.iterdir() if self.folder.exists() else []:
-            if path.name == "lock":
+                durable -= {name for name in durable if os.path.dirname(name) == first}
+                durable |= {name for name in names if os.path.dirname(name) == first}
+        for path in sorted(self.disk.rglob("*"), reverse=True):  # what is in a folder before the folder
+            if path.is_dir():
+                if str(path) not in durable:
+                    shutil.rmtree(path)
+            elif path.name == "lock":
                 continue
-            if str(path) not in durable:
+            elif str(path) not in durable:
                 path.unlink()
             else:
                 os.truncate(path, min(sizes.get(str(path), 0), path.stat().st_size))

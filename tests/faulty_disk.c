@@ -4,8 +4,8 @@
 //   'n' ENOSPC, 'i' EIO: it fails, once;   'N': it and all that follow fail with ENOSPC
 //   's': a write takes half of what it is given (others are let through)
 //   'k': the process dies (SIGKILL), a write having done half
-// Every sync that succeeds, every file that is made, every rename is noted in the file `notes`, so that a test can take
-// back what was not synced.
+// Every sync that succeeds, every file and folder that is made, every rename is noted in the file `notes`, so that a test
+// can take back what was not synced.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -135,6 +135,18 @@ int rename(const char* from, const char* to) {
   if (blow == 1) die();
   const int result = REAL(rename)(from, to);
   if (is_watched(to) && result == 0) note("rename", from, to, 0);
+  return result;
+}
+
+int mkdir(const char* path, mode_t permissions) {
+  const int blow = is_watched(path) ? strike() : 0;
+  if (blow > 1) {
+    errno = blow;
+    return -1;
+  }
+  if (blow == 1) die();
+  const int result = REAL(mkdir)(path, permissions);
+  if (is_watched(path) && result == 0) note("make", path, "", 0);
   return result;
 }
 

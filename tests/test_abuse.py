@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recengine import Engine
+from recengine.explore import Softmax
 
 USERS, ITEMS = 20, 30
 
@@ -129,3 +130,83 @@ def test_quality_recovers_from_any_mixture(
         good_stream(engine, seed + 1, 4000, start + 86400)
     assert_healthy(abused)
     assert quality(abused) >= quality(clean) - 0.1
+
+
+old = st.none() | st.sampled_from([-1e15, -1e9, -5e-324, 0.0, 1e3, 1.6e9])
+
+
+@given(times=st.lists(old, min_size=1, max_size=6), shown=old, batch=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_old_times_among_none_leave_everything_finite_and_readable(
+    times: list[float | None], shown: float | None, batch: bool
+) -> None:
+    """Of events without a time before the first one, and of that: scores, files and folders as of any others."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, saved = Path(name) / "folder", Path(name) / "saved"
+        with Engine.open(folder, dim=4, negatives=2, maintenance=False) as engine:
+            for number, moment in enumerate(times):
+                if batch:
+                    engine.learn_many(["ann"], [f"i{number % 3}"], timestamps=None if moment is None else [moment])
+                else:
+                    engine.learn_one("ann", f"i{number % 3}", timestamp=moment)
+            for user in ("stranger", "ann"):
+                ranking = engine.recommend(user, k=3, explore=Softmax(0.1))
+                assert np.isfinite(ranking.scores).all()
+                assert (ranking.scores <= len(times)).all() or user == "ann"
+                engine.impression(ranking, timestamp=shown)
+            assert math.isfinite(engine.explain("stranger", "i0").score)
+            known = [moment for moment in times if moment is not None]
+            # The first time seen, or 0 where something was counted before it.
+            first = next((k for k, moment in enumerate(times) if moment is not None), 0)
+            seen = [
+                *known,
+                *([0.0] if first > 0 else []),
+                *([] if shown is None else [shown if known else max(shown, 0)]),
+            ]
+            assert engine.stats()["latest_timestamp"] == (max(seen) if seen else None)
+            engine.save(saved)
+            expected = engine.recommend("stranger", k=3)
+        for again in (Engine.load(saved), Engine.open(folder, maintenance=False)):
+            assert again.recommend("stranger", k=3) == expected or again.recommend(
+                "stranger", k=3
+            ).scores.tolist() == pytest.approx(expected.scores.tolist())
+            assert len(again.impressions()) == 2
+        again.close()
+
+
+def ids_on_one_place(count: int, shift: int) -> list[int]:
+    """Ids whose hashes by the function of files, which everybody knows, differ in some bits alone."""
+    word = 2**64
+
+    def unshift(value: int, by: int) -> int:
+        found = value
+        for _ in range(64 // by + 1):
+            found = value ^ found >> by
+        return found
+
+    def id_of(value: int) -> int:
+        value = unshift(value, 31) * pow(0x94D049BB133111EB, -1, word) % word
+        value = unshift(value, 27) * pow(0xBF58476D1CE4E5B9, -1, word) % word
+        value = (unshift(value, 30) - 0x9E3779B97F4A7C15) % word
+        return value - word if value >= word // 2 else value
+
+    return [id_of(0x123456789A << 24 | k if shift == 0 else k << shift | 0x3456789ABC) for k in range(count)]
+
+
+@pytest.mark.parametrize("shift", [0, 40])
+def test_ids_made_to_fall_on_one_place_cost_what_others_do(shift: int, tmp_path: Path) -> None:
+    def seconds(ids: list[int]) -> float:
+        taken = []
+        for _ in range(3):
+            start = time.process_time()
+            engine = Engine(dim=1, objective="bpr", history=0, negatives=1, maintenance=False)
+            engine.learn_many(ids, [1] * len(ids))
+            engine.save(tmp_path / "engine")
+            mapped = Engine.load(tmp_path / "engine", mmap=True, verify=True)
+            assert ids[-1] in mapped.users
+            taken.append(time.process_time() - start)
+        return min(taken)
+
+    count = 30_000
+    crafted, plain = seconds(ids_on_one_place(count, shift)), seconds(list(range(count)))
+    assert crafted < 6 * plain  # it was 60 times

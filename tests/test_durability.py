@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from durable_programs import LIMITED, SETTINGS, Operation, operations, plain, run, state
 from recengine import Engine
+from recengine.explore import Softmax
 
 LOG, SNAPSHOT = "log-*", "snapshot-*"
 
@@ -201,6 +202,19 @@ def test_many_threads_and_checkpoints_lose_no_event(tmp_path: Path) -> None:
 # ---- sources
 
 
+def test_there_is_an_end_to_sources() -> None:
+    engine = Engine(dim=1, history=0, objective="bpr", maintenance=False)
+    most = 65_536
+    for number in range(most):
+        engine.learn_one(1, 2, source=f"s{number}", offset=1)
+    with pytest.raises(ValueError, match="source 'one more' would be the 65537th"):
+        engine.learn_one(1, 2, source="one more", offset=1)
+    with pytest.raises(ValueError, match="source 'one more' would be the 65537th"):
+        engine.learn_many([1], [2], source="one more", offset=1)
+    engine.learn_one(1, 2, source="s7", offset=2)
+    assert (len(engine.stats()["sources"]), engine.stats()["events"]) == (most, most + 1)
+
+
 def test_what_a_source_delivers_again_is_skipped(tmp_path: Path) -> None:
     with Engine.open(tmp_path / "folder", dim=4) as engine:
         engine.learn_one("ann", "tea", source="orders", offset=7)
@@ -295,6 +309,37 @@ def test_a_closed_engine_answers_but_does_not_change(tmp_path: Path) -> None:
     assert engine.recommend("ann").ids.tolist() == ["tea"]
 
 
+@pytest.mark.parametrize("options", SETTINGS)
+def test_a_closed_engine_can_be_saved(options: dict[str, Any], tmp_path: Path) -> None:
+    """What was removed is in no file, though it could not be logged that it is forgotten."""
+    program: list[Operation] = [
+        ("learn_many", [(k % 5, k % 9, 1.0, 1.0) for k in range(60)], True, False),
+        ("set_groups", [1, 2, 3], 1),
+        ("remove_items", [1, 4]),
+        ("remove_users", [2]),
+    ]
+    engine = Engine.open(tmp_path / "folder", checkpoint_bytes=0, maintenance=False, **options)
+    for operation in program:
+        run(engine, operation, True, tmp_path)
+    engine.close()
+    assert state(engine, tmp_path) == state(plain(options, program, True, tmp_path), tmp_path)
+    again = Engine.load(tmp_path / "state")
+    assert "ítem 4" not in again.items
+    assert "ítem 4".encode() not in (tmp_path / "state").read_bytes()
+    for operation in program:
+        run(again, operation, True, tmp_path)
+
+
+def test_what_only_looks_like_a_snapshot_is_none(tmp_path: Path) -> None:
+    with Engine.open(tmp_path, dim=4) as engine:
+        engine.learn_one("ann", "tea")
+        engine.checkpoint()
+        for name in ("snapshot-backup", "snapshot-99999999999999999999.old", "snapshot-9"):
+            (tmp_path / name).write_bytes(b"somebody's own")
+        assert list(Engine.load(tmp_path).items) == ["tea"]
+        assert list(Engine.load(tmp_path, mmap=True).items) == ["tea"]
+
+
 def test_engines_without_a_folder_say_so() -> None:
     engine = Engine(dim=4)
     assert engine.stats()["durability"] is None
@@ -319,9 +364,26 @@ def test_others_load_the_newest_snapshot(tmp_path: Path) -> None:
 
 
 def test_pickling_and_copying_say_what_to_do_instead() -> None:
+    engine = Engine(dim=4)
+    engine.learn_many(["ann", "bob"], ["tea", "cup"])
+    engine.set_filter("some", ["tea"])
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match=r"save\(\) it and load\(\)"):
-            attempt(Engine(dim=4))
+            attempt(engine)
+        with pytest.raises(TypeError, match=r"a view of an engine's users cannot .* take a list"):
+            attempt(engine.users)
+    some, ranking = engine.filter("some"), engine.recommend("ann", explore=Softmax(0.1))
+    with pytest.raises(TypeError, match=r"filter\('some'\) cannot be pickled: a filter is of one engine"):
+        pickle.dumps(some)
+    with pytest.raises(TypeError, match="a Ranking that a policy chose cannot be pickled"):
+        pickle.dumps(ranking)
+    for attempt in (copy.copy, copy.deepcopy):
+        assert engine.recommend("ann", filter=attempt(some)).ids.tolist() == ["tea"]
+        again = attempt(ranking)
+        assert again.ids.tolist() == ranking.ids.tolist()
+        assert engine.impression(again) > 0
+    plain_ranking = engine.recommend("ann")
+    assert pickle.loads(pickle.dumps(plain_ranking)).ids.tolist() == plain_ranking.ids.tolist()
 
 
 @pytest.mark.parametrize("sync", ["always", "interval", "os"])
@@ -343,21 +405,22 @@ def test_sync_modes(sync: Any, tmp_path: Path) -> None:
 
 
 def test_what_was_removed_leaves_no_trace_after_a_checkpoint(tmp_path: Path) -> None:
-    secret_user, secret_item = "user-7f3a", "item-9c1d"
+    secret_user, secret_item, secret_label, old_label = secrets = "user-7f3a", "item-9c1d", "label-51e0", "label-88b2"
 
     def traces() -> set[str]:
         files = [path.read_bytes() for path in (tmp_path / "folder").iterdir()]
-        return {word for word in (secret_user, secret_item) if any(word.encode() in file for file in files)}
+        return {word for word in secrets if any(word.encode() in file for file in files)}
 
     with Engine.open(tmp_path / "folder", dim=4, item_features=["price"], checkpoint_bytes=0) as engine:
         for event in range(30):
             engine.learn_one(secret_user if event % 3 else f"u{event}", secret_item if event % 2 else f"i{event}")
         engine.set_filter("f", [secret_item, "i0"])
-        engine.set_groups([secret_item, "i0"], ["g", "h"])
+        engine.set_groups([secret_item, "i0"], [secret_label, old_label])
+        engine.set_groups(["i0"], ["h"])
         engine.set_item_features([secret_item], [[1.0]])
         engine.checkpoint()
         engine.learn_one(secret_user, secret_item)
-        assert traces() == {secret_user, secret_item}
+        assert traces() == {secret_user, secret_item, secret_label}  # of a label that nothing has, none at all
         engine.remove_users(secret_user)
         engine.remove_items(secret_item)
         engine.learn_one("u0", "i0")

@@ -184,9 +184,34 @@ def test_events_of_two_kinds_of_ids_are_refused(tmp_path: Path) -> None:
     identity, first = struct.unpack_from("<QQ", log, 16)
     header = struct.pack("<IQ", len(payload), 2)
     record = struct.pack("<I", crc32c(header + payload, crc32c(struct.pack("<QQ", identity, first)))) + header + payload
-    only(tmp_path / "int", "log-*").write_bytes(log + record + bytes(-len(record) % 8))
-    with pytest.raises(FormatError, match=r"record 2: .*all ids so far|record 2: .*ids of this engine"):
+    last = only(tmp_path / "int", "log-*")
+    last.write_bytes(log + record + bytes(-len(record) % 8))
+    with pytest.raises(FormatError, match=r"record 2: .*(all ids so far|ids of this engine).*salvage=True"):
         Engine.open(tmp_path / "int")
+    assert last.read_bytes()[: len(log) + 1] == log + record[:1]  # nothing has changed
+    with Engine.open(tmp_path / "int", salvage=True) as engine:  # the log ends before it
+        assert (sorted(engine.users), engine.stats()["events"]) == ([1], 1)
+        assert engine.stats()["durability"]["cut_bytes"] > 0
+        engine.learn_one(3, 4)
+    with Engine.open(tmp_path / "int") as engine:
+        assert sorted(engine.users) == [1, 3]
+
+
+def test_settings_that_are_not_the_folders_change_nothing_there(lived_in: Path) -> None:
+    log = only(lived_in, "log-*")
+    damaged = bytearray(log.read_bytes())
+    damaged[records(bytes(damaged))[4] + 20] ^= 0xFF
+    log.write_bytes(damaged)
+    (lived_in / "log-00000000000000000099").write_bytes(b"of nobody")
+    before = {path.name: path.read_bytes() for path in lived_in.iterdir() if path.name != "lock"}
+    with pytest.raises(ValueError, match="dim is 2 in"):
+        Engine.open(lived_in, salvage=True, dim=3)
+    assert {path.name: path.read_bytes() for path in lived_in.iterdir() if path.name != "lock"} == before
+    (lived_in / "log-00000000000000000099").unlink()
+    damaged[records(bytes(damaged))[4] + 20] ^= 0xFF
+    log.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"learning_rate is 0\.05 in"):  # as it was set last
+        Engine.open(lived_in, learning_rate=0.1)
 
 
 def test_a_snapshot_with_any_byte_flipped_is_refused(lived_in: Path) -> None:
@@ -286,6 +311,65 @@ def test_a_full_file_system(tmp_path: Path) -> None:
             assert recovered.stats()["events"] == events
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_log_that_cannot_grow(tmp_path: Path) -> None:
+    """What is reported as done is on the disk, and the engine can be saved elsewhere."""
+    script = """
+        import json, resource, signal, sys
+        import numpy as np
+        from recengine import Engine
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        folder, elsewhere = sys.argv[1:]
+        options = dict(dim=4, objective="bpr", history=0, checkpoint_bytes=0)
+        engine = Engine.open(folder, sync="always", **options)
+        engine.learn_one(1, 1)
+        told = []
+
+        def fails(work):
+            before = engine.stats()["durability"]["syncs"]
+            try:
+                work()
+            except OSError as error:
+                told.append((error.strerror, engine.stats()["durability"]["syncs"] - before))
+
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, unlimited[1]))
+        numbers = np.arange(400_000) % 1000
+        fails(lambda: engine.learn_many(numbers, numbers))
+        engine.remove_items([7])
+        fails(lambda: engine.set_items(range(100_000), np.ones((100_000, 4))))
+        while len(told) == 2:
+            fails(lambda: engine.learn_one(1, 1))
+        engine.save(elsewhere)
+        found = dict(events=engine.stats()["events"], items=len(engine.items))
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        engine.close()
+        with Engine.open(folder, **options) as again:
+            same = again.stats()["events"] == found["events"] and len(again.items) == found["items"]
+        saved = Engine.load(elsewhere)
+        print(json.dumps(dict(told=told, **found, same=same, saved=len(saved.items), seven=7 in saved.items)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "folder"), str(tmp_path / "saved")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    (events, synced), (rows, synced_rows), (single, _) = found["told"]
+    learned = int(events.split()[0])
+    assert "of 400000 events were learned; then: cannot write the log" in events
+    assert events.count("File too large") == 1
+    assert learned > 0
+    assert (synced > 0, synced_rows > 0) == (True, True)
+    assert "of 100000 rows were set; then: cannot write the log" in rows
+    assert int(rows.split()[0]) > 0
+    assert "cannot write the log" in single
+    assert found["same"]
+    assert (found["saved"], found["seven"]) == (found["items"], True)
 
 
 # ---- processes that are killed

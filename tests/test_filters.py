@@ -48,6 +48,7 @@ class Shop:
         if gone:
             self.engine.remove_items([10 + row for row in gone])
         self.live = set(range(count)) - gone
+        self.groups = {name: rows for name, rows in self.groups.items() if rows & self.live}  # an empty one is none
 
     def some_rows(self, count: int) -> set[int]:
         kind = self.rng.integers(5)
@@ -147,7 +148,7 @@ class FilterMachine(RuleBasedStateMachine):
         self.items: set[int] = set()
         self.sets: dict[str, set[int]] = {}
         self.labels: dict[int, int] = {}
-        self.known_labels: set[int] = set()
+        self.conditions: dict[int, Filter] = {}  # made when the group was there
 
     @rule(items=numbers)
     def add(self, items: list[int]) -> None:
@@ -201,13 +202,15 @@ class FilterMachine(RuleBasedStateMachine):
         self.engine.set_groups(known, own)
         last = dict(zip(known, own, strict=True))
         self.labels.update(last)
-        self.known_labels |= set(last.values())
+        for label in set(last.values()):
+            self.conditions[label] = self.engine.group(label)
 
     @rule()
     def save_and_load(self) -> None:
         with tempfile.TemporaryDirectory() as place:
             self.engine.save(Path(place) / "engine")
             self.engine = Engine.load(Path(place) / "engine")
+            self.conditions = {label: self.engine.group(label) for label in set(self.labels.values())}
             self.engine.save(Path(place) / "again")
             assert (Path(place) / "again").read_bytes() == (Path(place) / "engine").read_bytes()
 
@@ -218,11 +221,15 @@ class FilterMachine(RuleBasedStateMachine):
             self.check(self.engine.filter(name), members)
             self.check(~self.engine.filter(name), self.items - members)
         for label in range(4):
-            if label in self.known_labels:
-                self.check(self.engine.group(label), {item for item, own in self.labels.items() if own == label})
+            members = {item for item, own in self.labels.items() if own == label}
+            if members:
+                self.check(self.engine.group(label), members)
             else:
                 with pytest.raises(KeyError, match=f"unknown group {label}"):
                     self.engine.group(label)
+            if label in self.conditions:  # it may have gone since, and come back
+                self.check(self.conditions[label], members)
+                self.check(~self.conditions[label], self.items - members)
 
     def check(self, condition: Filter, expected: set[int]) -> None:
         found = self.engine.search([1.0], k=len(ITEMS), filter=condition)
@@ -354,10 +361,13 @@ def test_files(tmp_path: Path) -> None:
     assert loaded.filters == ["none", "some"]
     assert loaded.recommend("u", filter=loaded.filter("some")).ids.tolist() == ["a", "b"]
     assert loaded.recommend("u", filter=loaded.group("é")).ids.tolist() == ["a", "b"]
-    assert loaded.recommend("u", filter=loaded.group("left")).ids.tolist() == []
-    assert loaded.recommend("u", filter=loaded.group("left", "right")).ids.tolist() == ["c"]
+    for each in (engine, loaded):  # nothing is left of a label that no item has
+        with pytest.raises(KeyError, match="unknown group 'left'"):
+            each.group("left")
+    assert b"left" not in (tmp_path / "engine").read_bytes()
     loaded.set_groups("a", "left")  # leaves its old group
     assert loaded.recommend("u", filter=loaded.group("é")).ids.tolist() == ["b"]
+    assert loaded.recommend("u", filter=loaded.group("left", "right")).ids.tolist() == ["a", "c"]
     with pytest.raises(ValueError, match="another engine"):
         loaded.recommend("u", filter=engine.filter("some"))
 

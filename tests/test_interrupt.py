@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -250,8 +251,14 @@ def test_fit_keeps_what_is_learned(method: str) -> None:
         random = np.random.default_rng(0)
         engine = Engine(dim=128, history=0, threads=2)
         users, items = random.integers(0, 30_000, 600_000), random.integers(0, 30_000, 600_000)
-        begun = time.monotonic()
-        interrupt_when(lambda: time.monotonic() > begun + 2.5)
+        learned_at = []
+
+        def is_training():  # a while after the pairs have been recorded
+            if not learned_at and engine.stats()["events"] >= len(users):
+                learned_at.append(time.monotonic())
+            return bool(learned_at) and time.monotonic() > learned_at[0] + 0.5
+
+        interrupt_when(is_training)
         result = engine.fit(users, items, method={method}, epochs=100_000)
         finite = bool(np.isfinite(engine.factors().item_vectors).all())
         count = engine.recommend(5, k=5).counts
@@ -289,3 +296,83 @@ def test_a_long_choice(asked: str) -> None:
         """
     )
     assert figures == {"stopped": True, "more": 3}
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+def test_recovery_is_all_or_nothing(salvage: bool, tmp_path: Path) -> None:
+    """Wherever Ctrl-C comes, the folder is as it was, with a torn tail that salvage would cut off too."""
+    figures = run(
+        f"""
+        import pathlib
+        folder = pathlib.Path({str(tmp_path)!r}) / "folder"
+        options = dict(maintenance=False, checkpoint_bytes=0)
+        n = 150_000
+        with Engine.open(folder, dim=32, negatives=32, sync="os", **options) as engine:
+            engine.learn_many(np.arange(n) % 1000, np.arange(n) % 700)
+            engine.learn_one(1, 2)
+        (log,) = folder.glob("log-*")
+        log.write_bytes(log.read_bytes() + b"x" * 40)
+        before = {{path.name: path.read_bytes() for path in folder.iterdir()}}
+        outcomes = set()
+        took = 0.0
+        for share in (None, 0.05, 0.3, 0.6, 0.9):
+            if share is not None:
+                signal.setitimer(signal.ITIMER_REAL, took * share)
+            start = time.monotonic()
+            try:
+                Engine.open(folder, salvage={salvage} and share is not None, **options).close()
+            except KeyboardInterrupt:
+                outcomes.add("stopped")
+                after = {{path.name: path.read_bytes() for path in folder.iterdir()}}
+                same = all(after[name] == before[name] for name in before if name != "lock")
+                if not same:
+                    outcomes.add("changed")
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            if share is None:
+                took = time.monotonic() - start
+                signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+                for name, data in before.items():
+                    (folder / name).write_bytes(data)
+        with Engine.open(folder, **options) as engine:
+            report(outcomes=sorted(outcomes), events=engine.stats()["events"])
+        """
+    )
+    assert figures == {"outcomes": ["stopped"], "events": 150_001}
+
+
+def test_setting_rows_says_how_far_it_came() -> None:
+    figures = run(
+        """
+        engine = Engine(dim=512, history=0, threads=1)
+        rows = np.zeros((400_000, 512), dtype=np.float32)
+        interrupt_when(lambda: len(engine.items) > 0)
+        try:
+            engine.set_items(range(len(rows)), rows)
+        except KeyboardInterrupt as interrupt:
+            message = str(interrupt)
+        report(message=message, items=len(engine.items))
+        """
+    )
+    assert figures["message"] == f"{figures['items']} of 400000 rows were set"
+
+
+def test_a_source_knows_what_was_taken_of_a_batch_on_several_threads() -> None:
+    figures = run(
+        """
+        engine = Engine(dim=256, negatives=512, history=0, threads=3)
+        engine.set_items(range(5000), np.full((5000, 256), 0.01))
+        size = 500_000
+        interrupt_when(lambda: len(engine.users) > 0)
+        try:
+            engine.learn_many(np.arange(size), np.arange(size) % 5000, threads=3, source="orders", offset=0)
+        except KeyboardInterrupt as interrupt:
+            message = str(interrupt)
+        taken = engine.stats()["sources"]["orders"] + 1
+        first = sorted(engine.users) == list(range(taken))
+        report(message=message, taken=taken, first=first)
+        """
+    )
+    assert figures["message"] == f"{figures['taken']} of 500000 events were applied"
+    assert 0 < figures["taken"] < 500_000
+    assert figures["first"]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import recengine
-from recengine import _core
+from recengine import Cells, Engine, Flat, Ranking, _core
 
 Floats = NDArray[np.float32]
 UNIT_ROUNDOFF = 2.0**-24
@@ -189,3 +191,42 @@ def test_unknown_kernels_in_environment() -> None:
     assert f"ValueError: RECENGINE_KERNELS: no kernels named 'nonsense' on this machine; valid names: {names}" in (
         result.stderr
     )
+
+
+@given(
+    count=st.sampled_from([1, 70, 2500, 5000]),
+    dim=st.integers(1, 70),
+    storage=st.sampled_from(["fp32", "fp16"]),
+    exact=st.booleans(),
+    seed=SEEDS,
+)
+@settings(max_examples=12, deadline=None)
+def test_instruction_sets_agree(count: int, dim: int, storage: Literal["fp32", "fp16"], exact: bool, seed: int) -> None:
+    """Each against each other on random tables: whole numbers, whose products are exact, rank and score alike to the
+    bit, by every way; others, and what is learned, to within rounding.
+    """
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-3, 4, (count, dim)).astype(np.float32) if exact else normal(rng, count, dim)
+    users = rng.integers(-3, 4, (20, dim)).astype(np.float32) if exact else normal(rng, 20, dim)
+    answers: list[tuple[list[Ranking], list[Floats]]] = []
+    for name in _core.available_kernels():
+        _core.select_kernels(name)
+        engine = Engine.from_factors(
+            range(20), users, range(count), rows, storage=storage, objective="softmax", negatives=4, maintenance=False
+        )
+        engine.maintain()
+        ways: list[Any] = ["auto", Flat(), Flat(codes=False), Cells()]
+        rankings = [engine.recommend(1, k=30, retrieval=way) for way in ways]
+        rankings += [engine.recommend(list(range(20)), k=5), engine.search(users[0], k=10)]
+        cosines = [engine.similar_items(0, k=10).scores, engine.search(users[1], k=9, metric="cosine").scores]
+        engine.learn_many(rng_events := np.arange(40) % 20, rng_events * 7 % count)
+        answers.append((rankings, [*cosines, engine.factors().item_vectors, engine.factors().user_vectors]))
+    for (one, near), (other, also_near) in itertools.combinations(answers, 2):
+        for ranking, same in zip(one, other, strict=True):
+            if exact:
+                np.testing.assert_array_equal(ranking.ids, same.ids)
+                np.testing.assert_array_equal(ranking.scores, same.scores)
+            else:
+                np.testing.assert_allclose(ranking.scores, same.scores, rtol=1e-4, atol=1e-4)
+        for values, others in zip(near, also_near, strict=True):
+            np.testing.assert_allclose(values, others, rtol=1e-2 if storage == "fp16" else 1e-3, atol=2e-3)

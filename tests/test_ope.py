@@ -143,8 +143,8 @@ def test_intervals_cover_the_truth_in_a_thousand_runs(
 def test_estimators_agree_with_the_truth_on_many_rows() -> None:
     world = World()
     run = world.run(400_000, np.random.default_rng(1))
-    for name, estimate in ESTIMATORS.items():
-        found = estimate(run, interval="normal")
+    for name in ("IPS", "SNIPS", "DR"):  # Switch-DR is biased by its model
+        found = ESTIMATORS[name](run, interval="normal")
         assert abs(found.value - world.truth()) < 3 * (found.high - found.low) / 3.92, name
         assert not found.overlap_is_bad
     robust = ESTIMATORS["DR"](run, interval="normal")

@@ -183,10 +183,10 @@ def test_the_graph_finds_most_and_follows() -> None:
     engine = made(3_000)
     hits = 0
     for user in range(50):
-        ranking = engine.recommend(user, 10, retrieval=Graph(ef=100))
+        ranking = engine.recommend(user, 10, retrieval=Graph(ef=400))  # hnswlib on these rows: .94
         assert not ranking.certified
         hits += len(set(ranking.ids.tolist()) & set(exact(engine, user, 10)))
-    assert hits >= 450
+    assert hits >= 475
     best = np.asarray(engine.user_vector(0)) * 100
     engine.set_items([9_999], best[np.newaxis, :])
     assert engine.recommend(0, 1, retrieval=Graph()).ids.tolist() == [9_999]

@@ -3,6 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include <memory>
+
 namespace recengine {
 
 class Engine;
@@ -10,11 +12,18 @@ struct ExploreOptions;
 
 namespace bindings {
 
+// Without the GIL: a checkpoint that is under way in the background ends first.
+struct DeleteEngine {
+  void operator()(Engine* engine) const;
+};
+using EnginePtr = std::unique_ptr<Engine, DeleteEngine>;
+using EngineClass = pybind11::class_<Engine, EnginePtr>;
+
 void register_errors(pybind11::module_& module);
 void register_engine(pybind11::module_& module);
-void register_filters(pybind11::module_& module, pybind11::class_<Engine>& engine);
-void register_explore(pybind11::module_& module, pybind11::class_<Engine>& engine);
-void register_judge(pybind11::class_<ExploreOptions>& explore, pybind11::class_<Engine>& engine);
+void register_filters(pybind11::module_& module, EngineClass& engine);
+void register_explore(pybind11::module_& module, EngineClass& engine);
+void register_judge(pybind11::class_<ExploreOptions>& explore, EngineClass& engine);
 void register_fits(pybind11::module_& module);
 void register_kernels(pybind11::module_& module);
 

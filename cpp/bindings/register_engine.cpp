@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bindings/columns.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/options.hpp"
 #include "bindings/python_interrupt.hpp"
 #include "bindings/register.hpp"
@@ -153,19 +154,19 @@ void learn_many(Engine& engine, py::handle users, py::handle items, py::handle v
   SourceSpan delivered{source_name, {}};
   if (offset_column.data() != nullptr) delivered.offsets = {offset_column.data(), size};
   const auto wanted = std::min(static_cast<std::size_t>(threads), engine.threads());
-  const std::size_t applied = released([&] {
-    try {
-      return engine.learn_many(events, wanted, delivered, on_bad);
-    } catch (const Interrupted&) {  // before the first event
-      return std::size_t{0};
-    }
-  });
-  if (PyErr_Occurred() == nullptr) return;
-  if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-    PyErr_Clear();
+  std::size_t applied = 0;
+  try {
+    released([&] {
+      try {
+        applied = engine.learn_many(events, wanted, delivered, on_bad);
+      } catch (const Interrupted&) {  // before the first event
+      }
+    });
+  } catch (const py::error_already_set& raised) {
+    if (!raised.matches(PyExc_KeyboardInterrupt)) throw;
     py::set_error(PyExc_KeyboardInterrupt, message(applied, " of ", size, " events were applied").c_str());
+    throw py::error_already_set();
   }
-  throw py::error_already_set();
 }
 
 py::tuple recommend(Engine& engine, py::handle user, Count k, bool exclude_seen, py::handle exclude, py::handle among,
@@ -297,11 +298,23 @@ SyncMode to_sync(const std::string& name) {
   throw py::value_error(message("sync must be 'always', 'interval' or 'os', not '", name, "'"));
 }
 
-std::unique_ptr<Engine> open_engine(const std::string& folder, const py::dict& settings, const std::string& sync,
-                                    std::uint64_t checkpoint_bytes, bool salvage) {
-  const Settings made_with = to_settings(settings);
-  const DurabilityOptions options{to_sync(sync), checkpoint_bytes, salvage};
-  return released([&] { return Engine::open(folder, made_with, options); });
+template <class Make>
+EnginePtr made(Make make) {
+  return EnginePtr(released(make).release());
+}
+
+// `accept` is called with the settings of a folder that exists, before anything in it changes, and may raise.
+EnginePtr open_engine(const std::string& folder, const py::dict& settings, const std::string& sync,
+                      std::uint64_t checkpoint_bytes, bool salvage, const py::function& accept) {
+  const Settings wanted = to_settings(settings);
+  DurabilityOptions options{to_sync(sync), checkpoint_bytes, salvage, {}};
+  options.accept = [&accept](const Engine& recovered) {
+    const GilAcquire gil;
+    py::dict stored = from_settings(recovered.settings());
+    stored["learning_rate"] = recovered.learning_rate();
+    accept(stored);
+  };
+  return made([&] { return Engine::open(folder, wanted, options); });
 }
 
 py::object durability(const Engine& engine) {
@@ -373,17 +386,22 @@ py::dict statistics(Engine& engine) {
 
 }  // namespace
 
+void DeleteEngine::operator()(Engine* engine) const {
+  const GilRelease release;
+  delete engine;
+}
+
 void register_engine(py::module_& module) {
   py::class_<Utf8Column>(module, "Utf8Column")
       .def(py::init<py::array_t<std::uint8_t, py::array::c_style>, py::array_t<std::int64_t, py::array::c_style>>(),
            py::arg("bytes"), py::arg("offsets"))
       .def("__len__", &Utf8Column::size);
 
-  py::class_<Engine> engine_class(module, "Engine");
+  EngineClass engine_class(module, "Engine");
   register_filters(module, engine_class);
   register_explore(module, engine_class);
   engine_class
-      .def(py::init([](const py::dict& settings) { return std::make_unique<Engine>(to_settings(settings)); }),
+      .def(py::init([](const py::dict& settings) { return EnginePtr(new Engine(to_settings(settings))); }),
            py::arg("settings"))
       .def("learn_one", &learn_one, py::arg("user"), py::arg("item"), py::arg("value") = 1.0f, py::arg("weight") = 1.0f,
            py::arg("timestamp") = kLatest, py::arg("source") = py::none(), py::arg("offset") = 0)
@@ -463,12 +481,10 @@ void register_engine(py::module_& module) {
       .def("num_users", &Engine::num_users)
       .def("num_items", &Engine::num_items)
       .def("save", [](Engine& engine, const std::string& path) { released([&] { engine.save(path); }); })
-      .def_static("load", [](const std::string& path) { return released([&] { return Engine::load(path); }); })
-      .def_static("load_mapped",
-                  [](const std::string& path, bool verify) {
-                    return released([&] { return Engine::load_mapped(path, verify); });
-                  })
-      .def("reloaded", [](Engine& engine) { return released([&] { return engine.reloaded(); }); })
+      .def_static("load", [](const std::string& path) { return made([&] { return Engine::load(path); }); })
+      .def_static("load_mapped", [](const std::string& path,
+                                    bool verify) { return made([&] { return Engine::load_mapped(path, verify); }); })
+      .def("reloaded", [](Engine& engine) { return made([&] { return engine.reloaded(); }); })
       .def("mapped", [](const Engine& engine) { return engine.mapping().has_value(); })
       .def_static("open", &open_engine)
       .def("checkpoint", [](Engine& engine) { released([&] { engine.checkpoint(); }); })

@@ -1,5 +1,6 @@
 #include <cerrno>
 #include <exception>
+#include <string>
 #include <system_error>
 
 #include "bindings/register.hpp"
@@ -21,9 +22,13 @@ void register_errors(py::module_& module) {
       py::set_error(PyExc_KeyError, unknown.what());
     } catch (const WrongIdKind& wrong) {
       py::set_error(PyExc_TypeError, wrong.what());
-    } catch (const Interrupted&) {
-      // The signal handler's exception is set already.
-      if (PyErr_Occurred() == nullptr) py::set_error(PyExc_KeyboardInterrupt, "");
+    } catch (const Interrupted& stopped) {
+      // The signal handler's exception is set already; of Ctrl-C it is said how far the call had come, if that is
+      // known.
+      const std::string done = stopped.what();
+      if (PyErr_Occurred() != nullptr && (done.empty() || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) == 0)) return;
+      PyErr_Clear();
+      py::set_error(PyExc_KeyboardInterrupt, done.c_str());
     } catch (const std::system_error& failure) {
       // OSError picks its subclass (FileNotFoundError, ...) by the number.
       PyErr_SetObject(PyExc_OSError, py::make_tuple(failure.code().value(), failure.what()).ptr());

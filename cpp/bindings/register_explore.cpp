@@ -148,7 +148,7 @@ py::dict feedback_settings(Engine& engine) {
 
 }  // namespace
 
-void register_explore(py::module_& module, py::class_<Engine>& engine) {
+void register_explore(py::module_& module, EngineClass& engine) {
   py::class_<ExploreOptions> explore_class(module, "Explore");
   explore_class
       .def(py::init(&to_options), py::arg("policy"), py::arg("parameter"), py::arg("precision"), py::arg("samples"),
@@ -159,6 +159,15 @@ void register_explore(py::module_& module, py::class_<Engine>& engine) {
   register_judge(explore_class, engine);
 
   py::class_<Decision, std::shared_ptr<Decision>>(module, "Decision")
+      // It never changes: a copy of a ranking has the same.
+      .def("__copy__", [](const std::shared_ptr<Decision>& decision) { return decision; })
+      .def("__deepcopy__", [](const std::shared_ptr<Decision>& decision, const py::object&) { return decision; })
+      .def("__reduce__",
+           [](const Decision&) -> py::object {
+             throw py::type_error(
+                 "a Ranking that a policy chose cannot be pickled: only the engine that made it can learn that it was "
+                 "shown; send its ids, scores and log_propensities, or the number that Engine.impression gave it");
+           })
       .def("ranking",
            [](const Decision& decision) {
              return py::make_tuple(slate_ids(decision), slate_scores(decision), decision.certified);

@@ -34,7 +34,7 @@ FilterExpression groups(py::handle labels) {
 
 }  // namespace
 
-void register_filters(py::module_& module, py::class_<Engine>& engine) {
+void register_filters(py::module_& module, EngineClass& engine) {
   py::class_<FilterExpression>(module, "Filter")
       .def_static(
           "named",

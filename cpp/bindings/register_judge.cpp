@@ -232,7 +232,7 @@ py::array_t<std::int64_t> groups_of(Engine& engine, py::handle items) {
 
 }  // namespace
 
-void register_judge(py::class_<ExploreOptions>& explore, py::class_<Engine>& engine) {
+void register_judge(py::class_<ExploreOptions>& explore, EngineClass& engine) {
   explore
       .def("judge", &judge_lists, py::arg("ends"), py::arg("scores"), py::arg("groups"), py::arg("features"),
            py::arg("slot_ends"), py::arg("slate"), py::arg("numbers"), py::arg("draws"), py::arg("seed"))

@@ -53,6 +53,15 @@ void FolderLock::release() noexcept {
   file_.reset();
 }
 
+void sync_ancestors(const std::filesystem::path& folder) {
+  std::filesystem::path below = std::filesystem::absolute(folder).lexically_normal();
+  if (!below.has_filename()) below = below.parent_path();  // "folder/"
+  for (std::filesystem::path above = below.parent_path(); above != below; below = above, above = below.parent_path()) {
+    // Whoever may not read a folder has not made one in it.
+    if (sync_folder(above) < 0 && errno != EACCES && errno != EPERM) fail_io("sync", above);
+  }
+}
+
 std::vector<std::string> names_in(const std::filesystem::path& folder) {
   const std::unique_ptr<DIR, int (*)(DIR*)> open_folder(opendir(folder.c_str()), &closedir);
   if (!open_folder) fail_io("read", folder);

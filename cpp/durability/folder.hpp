@@ -31,6 +31,10 @@ class FolderLock {
   File file_;
 };
 
+// Puts the folder's own name on the disk, and those of the folders above it, which may be as new. (A process may have
+// died between making them and this.)
+void sync_ancestors(const std::filesystem::path& folder);
+
 // Names of what is in a folder, in no particular order. (A std::filesystem::directory_iterator ends the process where
 // it finds no memory.)
 std::vector<std::string> names_in(const std::filesystem::path& folder);

@@ -57,6 +57,8 @@ class Log {
   std::uint64_t failures() const;
   void repair(std::uint64_t failures);
   std::uint64_t next_number() const { return next_; }
+  // The same without `order`, a moment ago.
+  std::uint64_t written() const { return written_.load(std::memory_order_acquire); }
   std::uint64_t first_number() const { return first_; }
 
   std::uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }  // appended, a figure

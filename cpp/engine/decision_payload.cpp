@@ -1,7 +1,11 @@
 #include "engine/decision_payload.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
+
+#include "storage/message.hpp"
 
 namespace recengine {
 
@@ -40,16 +44,44 @@ IdArray get_all(PayloadReader& from) {
   return all;
 }
 
+void require_sound(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(message("a decision that cannot be kept: ", what));
+}
+
 // All different, and below the number of candidates.
 void check_places(std::span<const std::uint32_t> places, std::size_t candidates) {
   std::vector<bool> is_there(candidates);
   for (const std::uint32_t place : places) {
-    require_payload(place < candidates && !is_there[place], "a place among the candidates is out of range");
+    require_sound(place < candidates && !is_there[place], "a place among the candidates is out of range");
     is_there[place] = true;
   }
 }
 
 }  // namespace
+
+void check_decision(const Decision& decision) {
+  const auto all_finite = [](const std::vector<float>& values) {
+    return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+  };
+  decision.policy.validate();
+  decision.diversity.validate();
+  require_sound(decision.seed <= std::numeric_limits<std::int64_t>::max(), "its seed is out of range");
+  require_sound(decision.user.size() <= 1, "it is for several users");
+  require_sound(decision.history.size() <= kMaxLoggedHistory, "its session is too long");
+  const std::size_t candidates = decision.candidates.size(), slots = decision.slate.size();
+  require_sound(candidates <= kMaxCandidates, "too many candidates");
+  require_sound(decision.scores.size() == candidates && all_finite(decision.scores), "a score is not finite");
+  check_places(decision.slate, candidates);
+  require_sound(decision.log_propensities.size() == slots, "propensities of other slots");
+  // NaN where none is known.
+  for (const double log : decision.log_propensities) require_sound(!(log > 0), "a probability is above 1");
+  require_sound(decision.errors.empty() || decision.errors.size() == slots, "errors of other slots");
+  check_places(decision.removed, candidates);
+  require_sound(std::is_sorted(decision.removed.begin(), decision.removed.end()), "removed places are out of order");
+  require_sound(all_finite(decision.context), "its context is not finite");
+  require_sound(decision.groups.empty() || decision.groups.size() == candidates, "groups of other candidates");
+  for (const std::uint32_t group : decision.groups) require_sound(group <= candidates, "a group is out of range");
+}
 
 void put_decision(PayloadWriter& to, const Decision& decision) {
   const auto size = [](const auto& values) { return static_cast<std::uint32_t>(values.size()); };
@@ -87,36 +119,20 @@ Decision get_decision(PayloadReader& from) {
                       choice.diversity <= DiversityKind::kMaxPerGroup && choice.flags <= (kCertified | kHasGroups),
                   "a choice is of an unknown kind");
   decision.policy = {choice.policy, choice.parameter, choice.precision, choice.samples};
-  decision.policy.validate();
   decision.diversity = {choice.diversity, choice.weight, choice.count};
-  decision.diversity.validate();
   decision.seed = choice.seed;
-  require_payload(decision.seed <= std::numeric_limits<std::int64_t>::max(), "a seed is out of range");
   decision.certified = (choice.flags & kCertified) != 0;
   decision.user = get_all(from);
-  require_payload(decision.user.size() <= 1, "a decision for several users");
   decision.history = get_all(from);
-  require_payload(decision.history.size() <= kMaxLoggedHistory, "a session is too long");
   decision.candidates = get_all(from);
-  const std::size_t candidates = decision.candidates.size();
-  require_payload(candidates <= kMaxCandidates, "too many candidates");
-  decision.scores = get_vector<float>(from, candidates);
-  for (const float score : decision.scores) require_payload(std::isfinite(score), "a score is not finite");
+  decision.scores = get_vector<float>(from, decision.candidates.size());
   decision.slate = get_vector<std::uint32_t>(from, choice.slots);
-  check_places(decision.slate, candidates);
   decision.log_propensities = get_vector<double>(from, choice.slots);
-  // NaN where none is known.
-  for (const double log : decision.log_propensities) require_payload(!(log > 0), "a probability is above 1");
-  const auto errors = from.get<std::uint64_t>();
-  require_payload(errors == 0 || errors == choice.slots, "errors of other slots");
-  decision.errors = get_vector<double>(from, errors);
+  decision.errors = get_vector<double>(from, from.get<std::uint64_t>());
   decision.removed = get_vector<std::uint32_t>(from, choice.removed);
-  check_places(decision.removed, candidates);
-  require_payload(std::is_sorted(decision.removed.begin(), decision.removed.end()), "removed places are out of order");
   decision.context = get_vector<float>(from, choice.features);
-  for (const float value : decision.context) require_payload(std::isfinite(value), "a context is not finite");
-  if ((choice.flags & kHasGroups) != 0) decision.groups = get_vector<std::uint32_t>(from, candidates);
-  for (const std::uint32_t group : decision.groups) require_payload(group <= candidates, "a group is out of range");
+  if ((choice.flags & kHasGroups) != 0) decision.groups = get_vector<std::uint32_t>(from, decision.candidates.size());
+  check_decision(decision);
   return decision;
 }
 

@@ -1,5 +1,6 @@
 #include "engine/engine.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <thread>
@@ -55,14 +56,13 @@ Engine::Engine(const Settings& settings)
 }
 
 Engine::~Engine() {
-  if (fork_generation() == generation_) {
+  if (is_own()) {
     if (journal_) journal_->stop();  // a checkpoint that is under way needs all of the engine
     return;
   }
   // In a forked child there are no threads to end, only what they were waiting for, and that cannot be destroyed: it is
   // left to the end of the process, like the files, which are the parent's.
   static_cast<void>(upkeep_.release());
-  static_cast<void>(verification_.release());
   static_cast<void>(journal_.release());
 }
 
@@ -104,12 +104,18 @@ void Engine::set_global_bias(double bias) {
   acknowledge(record);
 }
 
+bool Engine::is_own() const { return fork_generation() == generation_; }
+
+void Engine::check_own() const {
+  if (is_own()) [[likely]]
+    return;
+  throw std::runtime_error(
+      "this engine belongs to the parent process: a forked child can ask it, but not change it; open or load one "
+      "in the child, or start children by 'spawn'");
+}
+
 void Engine::check_writable() const {
-  if (fork_generation() != generation_) [[unlikely]] {
-    throw std::runtime_error(
-        "this engine belongs to the parent process: a forked child can ask it, but not change it; open or load one "
-        "in the child, or start children by 'spawn'");
-  }
+  check_own();
   if (mapping_) [[unlikely]]
     throw std::runtime_error(message("this engine is read-only, mapped from ", mapping_->path().string(),
                                      ": Engine.load(path) gives one in memory, Engine.open(folder) the folder's own"));
@@ -123,6 +129,7 @@ Engine::Quiet Engine::quiet() {
 }
 
 std::size_t Engine::maintain() {
+  check_own();  // the parent's upkeep may have been at it when the child was forked
   if (verification_) verification_->wait();
   constexpr std::size_t kMost = 100'000;  // steps: beside learners there is always something to do
   std::atomic<bool> stop{false};
@@ -140,8 +147,10 @@ double Engine::latest_timestamp() const {
   return std::isnan(latest) ? 0 : latest;
 }
 
+// What came without a time before the first one counts at time 0: the clock never lies behind what has been counted.
 void Engine::saw_timestamp(double timestamp) {
   double latest = latest_timestamp_.load(std::memory_order_relaxed);
+  if (std::isnan(latest) && events_.load(std::memory_order_relaxed) > 0) timestamp = std::max(timestamp, 0.0);
   while (!(latest >= timestamp) &&
          !latest_timestamp_.compare_exchange_weak(latest, timestamp, std::memory_order_relaxed)) {
   }

@@ -9,7 +9,7 @@
 //
 // Errors: bad input throws std::invalid_argument (WrongIdKind, UnknownId where they say more) before anything changes.
 // An engine with a folder (`open`) throws std::system_error where a change cannot be logged, and has not changed. In a
-// forked child only queries work: changes throw std::runtime_error.
+// forked child only questions are answered: what changes anything, maintain included, throws std::runtime_error.
 #pragma once
 
 #include <array>
@@ -54,6 +54,7 @@ namespace recengine {
 
 class SnapshotReader;
 class SnapshotWriter;
+struct Deferred;
 
 inline constexpr double kLatest = std::numeric_limits<double>::quiet_NaN();  // "the latest timestamp seen"
 
@@ -211,12 +212,13 @@ class Engine {
   FitTables take_out(const EventColumns& pairs);
   void put_back(const FitTables& tables);
 
-  // --- filters (engine_filter.cpp). An unknown filter, group or item throws UnknownId, in `remove` it is ignored.
+  // --- filters (engine_filter.cpp). An unknown filter or item throws UnknownId, in `remove` it is ignored. A group is
+  // there as long as an item is in it; in a query that names another, nothing is.
   void set_filter(std::string_view name, const IdSpan& items);
   void update_filter(std::string_view name, const IdSpan& add, const IdSpan& remove);
   void remove_filter(std::string_view name);
   void set_groups(const IdSpan& items, const IdSpan& labels);
-  void check_filter(const FilterExpression& filter);  // throws as a query with it would
+  void check_filter(const FilterExpression& filter);  // throws UnknownId for any filter or group that is not there
   std::vector<std::string> filter_names();            // sorted
 
   // --- files (engine_file.cpp)
@@ -239,9 +241,10 @@ class Engine {
   };
   std::optional<MappingFigures> mapping() const;  // none: the engine is in memory
 
-  // --- durability (engine_durable.cpp)
+  // --- durability (engine_durable.cpp, engine_recovery.cpp)
   // The engine of a folder, as it was when its last change was logged; of these settings, if the folder is new. Throws
-  // FormatError for a damaged snapshot or log.
+  // FormatError for a damaged snapshot or log, what options.accept throws, and Interrupted; the folder is then as it
+  // was.
   static std::unique_ptr<Engine> open(const std::string& folder, const Settings& settings,
                                       const DurabilityOptions& options);
   bool durable() const { return journal_ != nullptr; }
@@ -296,8 +299,8 @@ class Engine {
   void skip_all(const SourceSpan& source);
   void learn_some(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
                   Claims* claims, std::size_t& applied);
-  void learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
-                    Claims* claims, std::size_t& applied);
+  void learn_in_chunks(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                       Claims* claims, std::size_t& applied);
   void check_all(const EventColumns& events) const;
   // `latest`: the time of events without one. `is_checked`: they are known to be good.
   std::size_t learn_batch(const EventColumns& events, std::size_t threads, double latest, const SourceSpan& source,
@@ -328,7 +331,7 @@ class Engine {
   }
 
   Resolved resolve(const QueryOptions& options);
-  Filter compile(const FilterExpression& filter) const;
+  Filter compile(const FilterExpression& filter, bool strict = false) const;
   Row known_item(const Id& item) const;
   std::vector<Row> find_known(const IdSpan& ids);  // unknown ones are ignored and counted
   std::size_t capped(std::size_t k) const;
@@ -440,18 +443,21 @@ class Engine {
   FactorTable factors_of(const EmbeddingTable& table);
   void sweep_removed();
   static std::unique_ptr<Engine> load_from(const SnapshotReader& file);
+  static std::unique_ptr<Engine> load_snapshot(const std::filesystem::path& path, std::uint64_t number,
+                                               std::uint64_t& identity);
+  std::uint64_t begin_folder(const std::filesystem::path& folder, std::uint64_t number, std::uint64_t identity);
   void load_numbers(const SnapshotReader& file);
   void require_blank() const;
-  struct SavedIds {
-    IdArray users, items;
-    std::vector<std::uint64_t> live_users, live_items;
-  };
-  SavedIds write_state(SnapshotWriter& file);  // REQUIRES: writers paused, nothing to be swept
-  void sweep_for_saving();                     // the same
-  static void write_indexes(SnapshotWriter& file, const SavedIds& ids);
+  // All of a file in two parts, of which the second needs nothing that changes. REQUIRES of the first: writers paused.
+  void write_state(SnapshotWriter& file, Deferred& deferred);
+  void write_deferred(SnapshotWriter& file, Deferred& deferred) const;
+  void prepare(SnapshotWriter& image, Deferred& deferred) const;
+  void sweep_for_saving();
 
   // --- what every change begins with, and how it is logged
-  void check_writable() const;  // not in a forked child, nor of a mapped file
+  bool is_own() const;          // not a forked child's
+  void check_own() const;       // throws std::runtime_error
+  void check_writable() const;  // the same, also of a mapped file
   // Nobody learns or changes anything while it lives, and what is in the log is applied.
   struct Quiet {
     std::optional<Gate::Closure> closure;
@@ -481,10 +487,23 @@ class Engine {
       apply();
       return 0;
     }
-    return journal_->append(kind, flags, encode, [&] { journal_->apply(apply); });
+    return journal_->append(kind, flags, encode, apply);
   }
   void acknowledge(std::uint64_t record) {
     if (journal_ && record != 0) journal_->log.acknowledge(record);
+  }
+  // Work of several records, of which it names the last: what has been done is acknowledged, also where the rest
+  // failed.
+  template <class Work>
+  void acknowledging(Work work) {
+    std::uint64_t record = 0;
+    try {
+      work(record);
+    } catch (...) {
+      acknowledge(record);
+      throw;
+    }
+    acknowledge(record);
   }
   void set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const float> vectors, const float* biases);
   struct Replay;
@@ -496,6 +515,7 @@ class Engine {
   void replay_feedback(std::uint32_t flags, PayloadReader& payload, Replay& pending);
   void replay_feedback_settings(PayloadReader& payload);
   void learn_pending(Replay& pending);
+  void learn_replayed(const EventColumns& events, double latest);
 
   const Settings settings_;
   std::string source_;                       // of `mapping_`: the file, or the folder that it is the newest snapshot of

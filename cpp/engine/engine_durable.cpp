@@ -1,163 +1,49 @@
-// An engine with a folder: opening it, that is recovery, and checkpoints.
-#include <array>
+// An engine with a folder: checkpoints, and the end of it.
 #include <filesystem>
-#include <random>
 #include <utility>
 
-#include "durability/log_reader.hpp"
 #include "engine/engine.hpp"
-#include "engine/replay.hpp"
 #include "engine/sections.hpp"
 #include "storage/interrupt.hpp"
 
 namespace recengine {
 
-namespace {
-
-std::uint64_t random_identity() {
-  std::random_device device;
-  return std::uint64_t{device()} << 32 | device();
+// Takes memory for so many, and some more, in advance: while learners wait it would take longer than the copying. The
+// system gives pages when they are written.
+template <class T>
+static void take_memory(std::vector<T>& values, std::size_t size) {
+  values.resize(size + size / 64 + 1024);
+  values.clear();
 }
 
-void add_position(SnapshotWriter& file, std::uint64_t number, std::uint64_t identity) {
-  add<std::uint64_t>(file, "log", {number, identity});
-}
-
-// What a killed process left of a snapshot that it was writing. Only before there is an engine that may be writing one.
-void remove_temporaries(const std::filesystem::path& folder) {
-  for (const std::string& name : names_in(folder)) {
-    if (name.starts_with(".recengine-")) std::filesystem::remove(folder / name);
+void Engine::prepare(SnapshotWriter& image, Deferred& deferred) const {
+  const Row users = model_.users.count(), items = model_.items.count();
+  std::size_t entries = 0, seen = 0, neighbors = 0;
+  for (Row user = 0; user < users; ++user) {
+    entries += model_.user_state.num_entries(user);
+    seen += model_.user_state.seen(user).size();
   }
-}
-
-// Where recovery has come to: the segment that goes on, and what was cut off.
-struct Recovered {
-  std::uint64_t first, next, end, records = 0, cut = 0;
-};
-
-}  // namespace
-
-// Replays the segments from `number` on. What is torn off at the end stays where it is until the log is opened.
-template <class Apply>
-static Recovered recover_log(const std::filesystem::path& folder, std::uint64_t identity, std::uint64_t number,
-                             bool salvage, Apply apply) {
-  std::vector<std::uint64_t> segments = numbered_files(folder, kLogKind);
-  std::erase_if(segments, [number](std::uint64_t first) { return first < number; });
-  if (segments.empty() || segments.front() != number) {
-    // A folder gets its first segment after its first snapshot: a process may have died in between.
-    if (!salvage && (number != 1 || !segments.empty())) {
-      throw FormatError(message("cannot recover from ", folder.string(), ": segment ",
-                                numbered_file(folder, kLogKind, number).filename().string(),
-                                " is missing (Engine.open(..., salvage=True) does without)"));
-    }
-    for (const std::uint64_t first : segments) std::filesystem::remove(numbered_file(folder, kLogKind, first));
-    Log::create(folder, identity, number);
-    return {number, number, sizeof(SegmentHeader)};
+  for (Row item = 0; model_.cooccurrence.on() && item < items; ++item) {
+    neighbors += model_.cooccurrence.used(item, Removed{});
   }
-  Recovered at{number, number, 0};
-  for (std::size_t s = 0; s < segments.size(); ++s) {
-    const std::filesystem::path path = numbered_file(folder, kLogKind, segments[s]);
-    bool is_torn = segments[s] != at.next;
-    if (!is_torn) {
-      LogReader reader(path, identity, segments[s], salvage);
-      while (const auto record = reader.next()) {
-        apply(path, *record);
-        ++at.records;
-      }
-      at.first = segments[s];
-      at.next = reader.next_number();
-      at.end = reader.end();
-      if (reader.is_void()) {
-        Log::create(folder, identity, at.first);
-        at.end = sizeof(SegmentHeader);
-      }
-      at.cut += reader.bytes() - std::min(reader.bytes(), reader.end());
-      is_torn = reader.end() < reader.bytes();
-      if (!is_torn) continue;
-    }
-    // The log ends here. A later segment may have been made, but nothing was written to it.
-    for (std::size_t later = is_torn && segments[s] == at.first ? s + 1 : s; later < segments.size(); ++later) {
-      const std::filesystem::path rest = numbered_file(folder, kLogKind, segments[later]);
-      LogReader reader(rest, identity, segments[later], salvage);
-      if (reader.next() && !salvage) {
-        throw FormatError(message("cannot recover from ", folder.string(), ": record ", at.next,
-                                  " is missing, and record ", segments[later],
-                                  " is there (Engine.open(..., salvage=True) keeps what comes before)"));
-      }
-      at.cut += reader.bytes();
-      std::filesystem::remove(rest);
-    }
-    break;
-  }
-  return at;
-}
-
-std::unique_ptr<Engine> Engine::open(const std::string& name, const Settings& settings,
-                                     const DurabilityOptions& options) {
-  const std::filesystem::path folder(name);
-  auto lock = std::make_unique<FolderLock>(folder);
-  remove_temporaries(folder);
-  const std::vector<std::uint64_t> snapshots = numbered_files(folder, kSnapshotKind);
-  std::unique_ptr<Engine> engine;
-  std::uint64_t number = 1, identity = 0, snapshot_bytes = 0;
-  if (snapshots.empty()) {
-    if (!numbered_files(folder, kLogKind).empty()) {
-      throw FormatError(message("cannot recover from ", name, ": there is a log, but no snapshot"));
-    }
-    engine = std::make_unique<Engine>(settings);
-    identity = random_identity();
-    SnapshotWriter image;
-    write_indexes(image, engine->write_state(image));
-    add_position(image, number, identity);
-    image.commit_to(numbered_file(folder, kSnapshotKind, number));
-    snapshot_bytes = image.bytes();
-  } else {
-    number = snapshots.back();
-    const std::filesystem::path path = numbered_file(folder, kSnapshotKind, number);
-    const SnapshotReader file(path);
-    try {
-      engine = load_from(file);
-      const auto position = read<std::uint64_t>(file, "log", 2);
-      require(position[0] == number, "it is of record ", position[0]);
-      identity = position[1];
-    } catch (const Damage& damage) {
-      throw FormatError(message(path.string(), ": damaged engine file: ", damage.what()));
-    }
-    snapshot_bytes = std::filesystem::file_size(path);
-  }
-  // What the log holds was let in when it came, and what went then is in the log too.
-  engine->enforce_limits(false);
-  Replay pending;
-  const Recovered at = recover_log(folder, identity, number, options.salvage,
-                                   [&](const std::filesystem::path& path, const LogReader::Record& record) {
-                                     check_interrupt();
-                                     try {
-                                       engine->replay(record.payload, pending);
-                                     } catch (const PayloadError& error) {
-                                       throw FormatError(message("cannot recover from ", path.string(), ": record ",
-                                                                 record.number, ": ", error.what()));
-                                     }
-                                   });
-  engine->learn_pending(pending);
-  engine->enforce_limits(true);
-  remove_superseded(folder, number);
-  engine->recovered_records_ = at.records;
-  engine->cut_bytes_ = at.cut;
-  engine->journal_ = std::make_unique<Journal>(folder, std::move(lock), identity, at.first, at.next, at.end, options,
-                                               [raw = engine.get()] { raw->checkpoint(); });
-  engine->journal_->recovered(at.end, snapshot_bytes);
-  if (at.cut > 0 && options.salvage) engine->checkpoint();
-  return engine;
-}
-
-// Of a snapshot: nearly all of a large one.
-static std::uint64_t estimated_bytes(const Engine& engine) {
-  const Settings& settings = engine.settings();
-  const std::size_t element = settings.storage == Storage::kFp32 ? 4 : 2, scalars = 48;
-  const std::size_t stride = (settings.dim + kRowPadding - 1) / kRowPadding * kRowPadding;
-  const std::size_t item = stride * element + scalars + std::size_t{12} * settings.neighbors;
-  const std::size_t user = stride * element + scalars + std::size_t{6} * settings.remembered();
-  return engine.num_items() * item + engine.num_users() * user;
+  take_memory(deferred.history, entries);
+  take_memory(deferred.sessions, entries);
+  if (model_.user_state.timed()) take_memory(deferred.times, entries);
+  take_memory(deferred.seen, seen);
+  take_memory(deferred.history_ends, users);
+  take_memory(deferred.seen_ends, users);
+  take_memory(deferred.neighbors, neighbors);
+  take_memory(deferred.after, neighbors);
+  take_memory(deferred.before, neighbors);
+  take_memory(deferred.neighbor_ends, items);
+  deferred.users.reserve(model_.users.ids, users + users / 64 + 1024);
+  deferred.items.reserve(model_.items.ids, items + items / 64 + 1024);
+  // The rest goes into the image at once: rows, and so many bytes beside each.
+  constexpr std::size_t kPerUser = 48, kPerItem = 96;
+  const std::size_t element = settings_.storage == Storage::kFp32 ? sizeof(float) : sizeof(Half);
+  const std::size_t row = model_.items.stride() * element, features = ranker_.features.count() * sizeof(float);
+  const std::size_t bytes = users * (row + kPerUser) + items * (row + kPerItem + features);
+  image.reserve(bytes + bytes / 64);
 }
 
 void Engine::checkpoint() {
@@ -167,9 +53,12 @@ void Engine::checkpoint() {
   const std::lock_guard one(journal_->checkpointing);
   if (journal_->closed()) throw std::invalid_argument("the engine is closed");
   SnapshotWriter image;
+  Deferred deferred;
   Journal::Moment moment;
-  image.reserve(estimated_bytes(*this));
-  SavedIds ids;
+  {
+    const auto pin = domain_.pin_reader();
+    prepare(image, deferred);
+  }
   {
     const Uninterrupted whole;
     journal_->try_sync();  // most of what must be on the disk before the segment ends, while learning goes on
@@ -184,10 +73,10 @@ void Engine::checkpoint() {
       sweep_removed();  // they have diverged already
     }
     moment = journal_->begin_segment();
-    ids = write_state(image);
-    add_position(image, moment.number, journal_->identity());
+    write_state(image, deferred);
   }
-  write_indexes(image, ids);
+  write_deferred(image, deferred);
+  save_position(image, moment.number, journal_->identity());
   image.commit_to(numbered_file(journal_->folder(), kSnapshotKind, moment.number));
   remove_superseded(journal_->folder(), moment.number);
   journal_->snapshot_done(moment, image.bytes());
@@ -200,14 +89,26 @@ void Engine::sync() {
 
 void Engine::close() {
   check_writable();
+  domain_.refuse_within_pause();  // before anything has ended: by a signal handler in the middle of save()
   journal_->close();
 }
 
 Engine::DurabilityFigures Engine::durability() const {
   const Journal& journal = *journal_;
-  return {journal.next_record(), journal.log_bytes(),        journal.log.syncs(),
-          journal.checkpoints(), recovered_records_,         cut_bytes_,
-          journal.log.failure(), journal.checkpoint_error(), journal.closed()};
+  DurabilityFigures figures{journal.log.written(),
+                            journal.log_bytes(),
+                            journal.log.syncs(),
+                            journal.checkpoints(),
+                            recovered_records_,
+                            cut_bytes_,
+                            {},
+                            {},
+                            journal.closed()};
+  if (is_own()) {  // they are texts, under locks that a child may find taken; and none of its business
+    figures.log_error = journal.log.failure();
+    figures.checkpoint_error = journal.checkpoint_error();
+  }
+  return figures;
 }
 
 }  // namespace recengine

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <stdexcept>
 
 #include "engine/engine.hpp"
 #include "engine/sections.hpp"
@@ -13,23 +14,28 @@ void Engine::save(const std::string& path) {
   check_writable();
   const Quiet still = quiet();
   const auto pin = domain_.pin_reader();
-  sweep_for_saving();
+  try {
+    sweep_for_saving();
+  } catch (const std::runtime_error&) {
+    // The log takes nothing now: who was removed stays remembered, and is left out of the file.
+  } catch (const std::invalid_argument&) {  // it is closed
+  }
   SnapshotWriter file(path);
-  write_indexes(file, write_state(file));
+  Deferred deferred;
+  write_state(file, deferred);
+  write_deferred(file, deferred);
   file.commit();
 }
 
-// Removed items that are still remembered have no place in a file. Where that is done is part of what replaying the log
-// must do again: slots get new owners from then on.
+// Where removed items are forgotten is part of what replaying the log must do again: slots get new owners from then on.
 void Engine::sweep_for_saving() {
-  if (!removed_items_.empty() && journal_) journal_->append(RecordKind::kSweep, 0, [](PayloadWriter&) {});
-  sweep_removed();
+  if (removed_items_.empty()) return;
+  logged(RecordKind::kSweep, 0, [](PayloadWriter&) {}, [this] { sweep_removed(); });
 }
 
-Engine::SavedIds Engine::write_state(SnapshotWriter& file) {
-  const std::vector<Row> users = all_slots(model_.users);
-  const std::vector<Row> items = all_slots(model_.items);
-  SavedIds ids;
+void Engine::write_state(SnapshotWriter& file, Deferred& deferred) {
+  const Row users = model_.users.count(), items = model_.items.count();
+  const Removed is_removed{removed_items_.empty() ? nullptr : &model_.items};
   save_settings(file, settings_, learning_rate());
   add<std::uint64_t>(file, "counters",
                      {events_.load(std::memory_order_relaxed), queries_.load(std::memory_order_relaxed),
@@ -38,18 +44,19 @@ Engine::SavedIds Engine::write_state(SnapshotWriter& file) {
                       sequence_.load(std::memory_order_relaxed)});
   add<double>(file, "clock", {latest_timestamp_.load(std::memory_order_relaxed)});
   add<float>(file, "globals", {load_relaxed(&model_.global_bias), load_relaxed(&model_.global_accumulator)});
-  ids.users = save_table(file, "users", model_.users);
-  ids.items = save_table(file, "items", model_.items);
-  ids.live_users = live_words(model_.users);
-  ids.live_items = live_words(model_.items);
-  std::vector<double> levels;
-  for (const Row item : items) levels.push_back(stored_level(model_.popularity.level(item)));
-  add(file, "popularity", levels);
-  std::vector<Row> window;
-  for (std::uint32_t slot = 0; slot < RecentItems::kWindow; ++slot) window.push_back(model_.recent.at(slot));
-  add(file, "recent", window);
-  save_user_state(file, model_.user_state, users);
-  save_neighbors(file, settings_, model_.cooccurrence, items);
+  save_table(file, "users", model_.users, {}, deferred.users);
+  save_table(file, "items", model_.items, removed_items_, deferred.items);
+  deferred.live_users = live_words(model_.users);
+  deferred.live_items = live_words(model_.items);
+  add_each<double>(file, "popularity", items, [&](Row item) { return stored_level(model_.popularity.level(item)); });
+  add_each<Row>(file, "recent", RecentItems::kWindow, [&](Row slot) {
+    const Row item = model_.recent.at(slot);
+    return item != kNoRow && is_removed(item) ? kNoRow : item;
+  });
+  save_visits(file, model_.user_state, users);
+  take_histories(model_.user_state, users, is_removed, deferred);
+  save_neighbor_levels(file, settings_, model_.cooccurrence, items);
+  take_neighbors(model_.cooccurrence, items, is_removed, deferred);
   save_context(file, model_.context);
   save_ranker(file, settings_, ranker_, items);
   save_filters(file, filters_, items);
@@ -60,15 +67,17 @@ Engine::SavedIds Engine::write_state(SnapshotWriter& file) {
     save_uses(file, "items.uses", item_capacity_, items);
   }
   save_budgets(file, budget_, users);
-  save_impressions(file, impressions_, decisions_.load(std::memory_order_relaxed));
-  save_precisions(file, precisions_, users, items, settings_.dim);
-  return ids;
+  deferred.impressions = impressions_.stored();
+  deferred.decisions = decisions_.load(std::memory_order_relaxed);
+  save_precisions(file, precisions_, items, settings_.dim);
 }
 
-// Apart from the state: learners need not wait for it.
-void Engine::write_indexes(SnapshotWriter& file, const SavedIds& ids) {
-  save_index(file, "users", ids.users, ids.live_users);
-  save_index(file, "items", ids.items, ids.live_items);
+void Engine::write_deferred(SnapshotWriter& file, Deferred& deferred) const {
+  save_ids(file, "users", deferred.users, deferred.live_users);
+  save_ids(file, "items", deferred.items, deferred.live_items);
+  save_histories(file, deferred, model_.user_state.timed());
+  if (model_.cooccurrence.on()) save_neighbors(file, deferred);
+  save_impressions(file, deferred.impressions, deferred.decisions);
 }
 
 std::unique_ptr<Engine> Engine::load(const std::string& path) {
@@ -137,8 +146,8 @@ void Engine::require_blank() const {
     bool is_blank = std::isinf(model_.popularity.level(item)) && precisions_.shown(item) == 0 &&
                     !(item_capacity_.evicts() && item_capacity_.stamp(item) != 0);
     if (model_.cooccurrence.on()) {
-      const Cooccurrence::Stored list = model_.cooccurrence.stored(item);
-      is_blank = is_blank && list.entries.empty() && list.window == 0 && std::isinf(list.level);
+      is_blank =
+          is_blank && model_.cooccurrence.stored_window(item) == 0 && std::isinf(model_.cooccurrence.level(item));
     }
     if (ranker_.on()) {
       for (const double level : ranker_.trends.levels(item)) is_blank = is_blank && std::isinf(level);

@@ -96,16 +96,16 @@ void Engine::set_groups(const IdSpan& items, const IdSpan& labels) {
   acknowledge(record);
 }
 
-Filter Engine::compile(const FilterExpression& filter) const {
+Filter Engine::compile(const FilterExpression& filter, bool strict) const {
   const FilterTerm* unknown = nullptr;
-  std::optional<Filter> compiled = filters_.compile(filter, &unknown);
+  std::optional<Filter> compiled = filters_.compile(filter, strict, &unknown);
   if (!compiled) refuse_unknown(*unknown);
   return *std::move(compiled);
 }
 
 void Engine::check_filter(const FilterExpression& filter) {
   const auto pin = pin_query();
-  compile(filter);
+  compile(filter, true);
 }
 
 std::vector<std::string> Engine::filter_names() {

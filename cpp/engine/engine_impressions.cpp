@@ -57,6 +57,7 @@ std::shared_ptr<const Decision> Engine::without_removed(std::shared_ptr<const De
 std::uint64_t Engine::impression(std::shared_ptr<const Decision> decision, double timestamp) {
   const bool is_timed = !std::isnan(timestamp);
   if (is_timed) check_.require_timestamp(timestamp);
+  check_decision(*decision);  // what could not be read again must not be written
   check_writable();
   std::uint64_t record = 0, number = 0;
   {
@@ -114,10 +115,6 @@ double Engine::feedback(std::uint64_t number, const Id& item, float reward, doub
     std::optional<Claims> claims;
     const double now = is_timed ? timestamp : clock();
     const Impressions::Place place = impressions_.find(number, item, now);
-    if (is_timed && now < place.time) {
-      throw std::invalid_argument(message("feedback at ", now, " s lies before impression ", number,
-                                          ", which was shown at ", place.time, " s"));
-    }
     const IdSpan asker = place.decision->user.span();
     weight = asker.size == 0 ? 0 : feedback_weight(impressions_.settings(), *place.decision, place.slot);
     const Joined joined{number, place.slot, reward};

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/engine.hpp"
+#include "storage/file.hpp"
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 #include "storage/parallel.hpp"
@@ -91,6 +92,7 @@ void Engine::learn_one(const Id& user, const Id& item, float value, float weight
   check_.require(user, item, value, weight);
   if (!std::isnan(timestamp)) check_.require_timestamp(timestamp);
   check_source(source, 1);
+  if (!source.offsets.empty()) sources_.require_room(source.name);
   check_writable();
   if (sources_.count_old(source) > 0) return;
 
@@ -260,6 +262,7 @@ std::size_t Engine::learn_many(const EventColumns& all, std::size_t threads, con
   check_kind(model_.users.ids, all.users.kind, "user");
   check_kind(model_.items.ids, all.items.kind, "item");
   check_source(whole_source, all.users.size);
+  if (!whole_source.offsets.empty()) sources_.require_room(whole_source.name);
   check_writable();
   const std::size_t old = sources_.count_old(whole_source);
   if (old == all.users.size) return old;
@@ -281,15 +284,17 @@ std::size_t Engine::learn_all(const EventColumns& events, std::size_t threads, c
     }
   } catch (const std::system_error& failure) {
     if (applied == 0) throw;
-    throw std::system_error(
-        failure.code(), message(applied, " of ", events.users.size, " events were learned; then: ", failure.what()));
+    fail_after(message(applied, " of ", events.users.size, " events were learned"), failure);
   }
   return applied;
 }
 
 void Engine::learn_some(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
                         Claims* claims, std::size_t& applied) {
-  if (journal_) return learn_logged(events, threads, source, is_checked, claims, applied);
+  // Of a source it must be known how far it came, wherever it stops.
+  if (journal_ || !source.offsets.empty()) {
+    return learn_in_chunks(events, threads, source, is_checked, claims, applied);
+  }
   applied += learn_batch(events, threads, latest_timestamp(), source, is_checked, claims, nullptr);
 }
 
@@ -302,33 +307,33 @@ void Engine::check_all(const EventColumns& events) const {
 }
 
 // Chunk by chunk: each is one record, logged and then applied as a whole.
-void Engine::learn_logged(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
-                          Claims* claims, std::size_t& applied) {
+void Engine::learn_in_chunks(const EventColumns& events, std::size_t threads, const SourceSpan& source, bool is_checked,
+                             Claims* claims, std::size_t& applied) {
   using Clock = std::chrono::steady_clock;
   const std::size_t size = events.users.size;
   if (!is_checked) check_all(events);
   const double latest = latest_timestamp();
   std::size_t done = 0, chunk = kEventsPerCheck;
-  std::uint64_t record = 0;
-  while (done < size && !interrupt_requested()) {
-    const auto start = Clock::now();
-    const std::size_t count = std::min(chunk, size - done);
-    const SourceSpan offsets{source.name,
-                             source.offsets.empty() ? source.offsets : source.offsets.subspan(done, count)};
-    domain_.refuse_within_pause();
-    {
-      const auto passage = journal_->gate.pass();
-      const Uninterrupted whole;
-      learn_batch(part_of(events, done, count), threads, latest, offsets, true, claims, &record);
+  acknowledging([&](std::uint64_t& record) {
+    while (done < size && !interrupt_requested()) {
+      const auto start = Clock::now();
+      const std::size_t count = std::min(chunk, size - done);
+      const SourceSpan offsets{source.name,
+                               source.offsets.empty() ? source.offsets : source.offsets.subspan(done, count)};
+      domain_.refuse_within_pause();
+      {
+        const auto passage = journal_ ? journal_->gate.pass() : Gate::Passage();
+        const Uninterrupted whole;
+        learn_batch(part_of(events, done, count), threads, latest, offsets, true, claims, &record);
+      }
+      done += count;
+      applied += count;
+      // As large as can be applied between two looks at the interrupt.
+      const auto taken = Clock::now() - start;
+      if (taken < kChunkTime / 2) chunk = std::min(chunk * 2, kLargestChunk);
+      if (taken > kChunkTime) chunk = std::max(chunk / 2, kSmallestChunk);
     }
-    done += count;
-    applied += count;
-    // As large as can be applied between two looks at the interrupt.
-    const auto taken = Clock::now() - start;
-    if (taken < kChunkTime / 2) chunk = std::min(chunk * 2, kLargestChunk);
-    if (taken > kChunkTime) chunk = std::max(chunk / 2, kSmallestChunk);
-  }
-  acknowledge(record);
+  });
 }
 
 std::size_t Engine::learn_batch(const EventColumns& events, std::size_t threads, double latest,
@@ -384,10 +389,7 @@ std::size_t Engine::learn_batch(const EventColumns& events, std::size_t threads,
     std::uint64_t next = batch.first_sequence + size;
     sequence_.compare_exchange_strong(next, batch.first_sequence + applied, std::memory_order_relaxed);
   }
-  // Of an interrupted batch on several threads nobody knows which events were learned: it may be delivered again.
-  if (!source.offsets.empty() && applied > 0 && (applied == size || threads == 1)) {
-    sources_.take(source.name, source.offsets[applied - 1]);
-  }
+  if (!source.offsets.empty()) sources_.take(source.name, source.offsets.back());  // a chunk: all were applied
   return applied;
 }
 

@@ -7,6 +7,7 @@
 #include "engine/engine.hpp"
 #include "kernels/relaxed.hpp"
 #include "storage/fence.hpp"
+#include "storage/file.hpp"
 #include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 
@@ -81,10 +82,9 @@ void Engine::set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const flo
   }
   AlignedFloats padded(table.stride(), 0.0f);
   std::array<Row, kRowsPerPin> written;
-  std::uint64_t record = 0;
   const std::size_t block = capacity.evicts() ? std::min(kRowsPerPin, capacity.most()) : kRowsPerPin;
-  for (std::size_t first = 0; first < ids.size; first += block) {
-    check_interrupt();
+  std::size_t first = 0;  // all before it are set
+  const auto set_block = [&](std::uint64_t& record) {
     const std::size_t size = std::min(block, ids.size - first);
     const std::uint64_t use = take_uses(size);
     std::optional pin(domain_.pin_writer());
@@ -105,10 +105,24 @@ void Engine::set_rows_of(RecordKind kind, const IdSpan& ids, std::span<const flo
       }
       full_fence();
       for (std::size_t k = 0; k < size; ++k) table.mark_replaced(written[k]);
+      if (!is_users && model_.fold_in) model_.fold_in->invalidate();
     });
+    first += size;
+  };
+  const auto done = [&] { return message(first, " of ", ids.size, " rows were set"); };
+  try {
+    acknowledging([&](std::uint64_t& record) {
+      while (first < ids.size) {
+        check_interrupt();
+        set_block(record);
+      }
+    });
+  } catch (const Interrupted&) {
+    throw Interrupted(done());
+  } catch (const std::system_error& failure) {
+    if (first == 0) throw;
+    fail_after(done(), failure);
   }
-  if (!is_users && model_.fold_in) model_.fold_in->invalidate();
-  acknowledge(record);
 }
 
 void Engine::set_users(const IdSpan& ids, std::span<const float> vectors, const float* biases) {
@@ -219,11 +233,12 @@ std::uint64_t Engine::erase_items(const IdSpan& ids) {
 
 // Makes user states and the window of recent items forget the removed slots, which then can have new owners.
 void Engine::sweep_removed() {
+  if (removed_items_.empty()) return;
   const auto gone = [this](Row item) { return !model_.items.is_live(item); };
   model_.user_state.erase_items(model_.users.count(), gone);
   model_.recent.erase_if(gone);
   ranker_.popular.erase_if(gone);
-  if (!removed_items_.empty()) model_.cooccurrence.erase_if(model_.items.count(), gone);
+  model_.cooccurrence.erase_if(model_.items.count(), gone);
   retriever_.forget(removed_items_);
   impressions_.sweep();
   model_.items.recycle(removed_items_);

@@ -11,8 +11,12 @@
 #include <map>
 #include <mutex>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+
+#include "storage/message.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -24,6 +28,16 @@ struct SourceSpan {
 
 class EventSources {
  public:
+  // A source is never forgotten: its place must outlast whatever it may deliver again.
+  static constexpr std::size_t kMost = 65'536;
+  // Throws std::invalid_argument for one too many. What a log or a file holds was let in when it came.
+  void require_room(std::string_view name) const {
+    const std::lock_guard lock(mutex_);
+    if (last_.size() < kMost || last_.contains(name)) return;
+    throw std::invalid_argument(message("source '", name, "' would be the ", kMost + 1, "th: at most ", kMost,
+                                        " are remembered; a source is a stream of events, not one of its deliveries"));
+  }
+
   // How many of the first events were taken before.
   std::size_t count_old(const SourceSpan& source) const {
     if (source.offsets.empty()) return 0;
@@ -51,7 +65,7 @@ class EventSources {
   }
 
  private:
-  mutable std::mutex mutex_;
+  mutable ForkMutex mutex_;
   std::map<std::string, std::int64_t, std::less<>> last_;  // GUARDED_BY(mutex_)
 };
 

@@ -12,6 +12,15 @@ std::string_view name_of(IdKind kind) { return kind == IdKind::kString ? "string
 
 }  // namespace
 
+void IdArray::reserve(const IdMap& map, std::size_t rows) {
+  if (map.kind() == IdKind::kString) {
+    offsets.reserve(rows + 1);
+    bytes.reserve(map.string_bytes() + map.string_bytes() / 64 + kMaxIdBytes);
+  } else {
+    ints.reserve(rows);
+  }
+}
+
 void IdArray::append(const IdMap& map, Row row) {
   kind = map.kind();
   if (kind == IdKind::kString) {

@@ -39,6 +39,7 @@ struct IdArray {
   std::vector<std::uint64_t> offsets{0};
 
   std::size_t size() const { return kind == IdKind::kString ? offsets.size() - 1 : ints.size(); }
+  void reserve(const IdMap& map, std::size_t rows);  // for the map's ids, and some more
   void append(const IdMap& map, Row row);
   void append(const Id& id);
   void append(const IdSpan& ids);  // of the kind that there is, if there are some

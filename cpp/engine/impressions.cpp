@@ -57,8 +57,8 @@ class IdPlaces {
   }
 
   const IdKind kind_;
-  std::unordered_map<std::int64_t, std::size_t> numbers_;
-  std::unordered_map<std::string_view, std::size_t> texts_;
+  std::unordered_map<std::int64_t, std::size_t, IdHash> numbers_;
+  std::unordered_map<std::string_view, std::size_t, IdHash> texts_;
 };
 
 // Of a candidate by the softmax of the scores.
@@ -150,7 +150,7 @@ Impressions::Place Impressions::find(std::uint64_t number, const Id& item, doubl
   const IdSpan candidates = decision.candidates.span();
   for (std::size_t slot = 0; slot < decision.slate.size() && candidates.kind == item.kind; ++slot) {
     if (decision.is_removed(decision.slate[slot]) || !is_same(candidates, decision.slate[slot], item)) continue;
-    if (!is_removed(item, number)) return {impression.decision, slot, impression.time};
+    if (!is_removed(item, number)) return {impression.decision, slot};
   }
   throw UnknownId(message("impression ", number, " did not show item ", describe(item), ", or it was removed since"));
 }

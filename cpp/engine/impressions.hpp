@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "engine/decision.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -71,7 +72,6 @@ class Impressions {
   struct Place {
     std::shared_ptr<const Decision> decision;
     std::size_t slot;
-    double time;
   };
   // Where the item was shown. Throws UnknownId for a number that is not known (any more), one whose window is over at
   // `now` (of which there is none where either time is NaN), or an item that was not shown.
@@ -102,13 +102,13 @@ class Impressions {
   void sweep_locked();
   bool is_removed(const Id& item, std::uint64_t number) const;  // from the impression
 
-  mutable std::mutex mutex_;
+  mutable ForkMutex mutex_;
   FeedbackSettings settings_;     // GUARDED_BY(mutex_)
   std::uint64_t next_ = 1;        // GUARDED_BY(mutex_)
   std::deque<Impression> queue_;  // GUARDED_BY(mutex_): their numbers follow one another
   // GUARDED_BY(mutex_): items removed since the last sweep, and the number of the first impression after that.
-  std::unordered_map<std::int64_t, std::uint64_t> removed_numbers_;
-  std::unordered_map<std::string, std::uint64_t> removed_texts_;
+  std::unordered_map<std::int64_t, std::uint64_t, IdHash> removed_numbers_;
+  std::unordered_map<std::string, std::uint64_t, IdHash> removed_texts_;
 };
 
 }  // namespace recengine

@@ -81,11 +81,6 @@ void Journal::recovered(std::uint64_t log_bytes, std::uint64_t snapshot_bytes) {
   due_at_.store(snapshot_bytes, std::memory_order_relaxed);
 }
 
-std::uint64_t Journal::next_record() const {
-  const std::lock_guard lock(log.order);
-  return log.next_number();
-}
-
 std::string Journal::checkpoint_error() const {
   const std::lock_guard lock(mutex_);
   return checkpoint_error_;

@@ -27,6 +27,8 @@
 
 namespace recengine {
 
+class Engine;
+
 // Kinds of records. Their numbers are part of the format (docs/file-format.md).
 enum class RecordKind : std::uint32_t {
   kLearn = 1,
@@ -69,6 +71,8 @@ struct DurabilityOptions {
   // A checkpoint is due once the log since the last one is this long, and as long as its snapshot. 0: never by itself.
   std::uint64_t checkpoint_bytes = std::uint64_t{64} << 20;
   bool salvage = false;  // what follows damage in the log is given up
+  // Asked, if there is one, about the engine of a folder that exists, before anything there changes; may throw.
+  std::function<void(const Engine&)> accept;
 };
 
 class Journal {
@@ -82,8 +86,9 @@ class Journal {
   // Ends the thread of checkpoints. REQUIRES: not called by it.
   void stop();
 
-  // Encodes and appends a record; `then(number)` runs while nobody else can append. Throws std::system_error, and
-  // nothing has happened. Also if a call before could not be applied, until there is a checkpoint.
+  // Encodes and appends a record; `then()` runs while nobody else can append, and is the first part of what applies it.
+  // Throws std::system_error, and nothing has happened. Also if a call before could not be applied, until there is a
+  // checkpoint.
   template <class Encode, class Then>
   std::uint64_t append(RecordKind kind, std::uint32_t flags, Encode encode, Then then) {
     std::uint64_t number;
@@ -94,7 +99,7 @@ class Journal {
       writer_.put(RecordStart{kind, flags});
       encode(writer_);
       number = log.append(writer_.record());
-      then();
+      apply(then);
     }
     if (checkpoint_due() && !requested_.load(std::memory_order_relaxed)) wake();
     return number;
@@ -127,7 +132,6 @@ class Journal {
   void try_sync() noexcept;  // as far as the disk takes it
   // What was replayed counts towards the next checkpoint.
   void recovered(std::uint64_t log_bytes, std::uint64_t snapshot_bytes);
-  std::uint64_t next_record() const;
   void snapshot_done(const Moment& moment, std::uint64_t snapshot_bytes);
   // No more records: later calls throw. Everything so far is synced. Throws std::system_error if that fails.
   void close();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "storage/interrupt.hpp"
 #include "storage/message.hpp"
 
 namespace recengine {
@@ -88,7 +89,7 @@ void Engine::replay_learn(std::uint32_t flags, PayloadReader& payload, Replay& p
     return;
   }
   if (size > kSmallRecord) {
-    learn_batch(events, 1, latest, {}, true, nullptr, nullptr);
+    learn_replayed(events, latest);
   } else {
     pending.users.append(users.span);
     pending.items.append(items.span);
@@ -107,8 +108,13 @@ void Engine::learn_pending(Replay& pending) {
   if (pending.size() == 0) return;
   const EventColumns events{pending.users.span(), pending.items.span(), pending.values.data(), pending.weights.data(),
                             pending.has_timestamps ? pending.timestamps.data() : nullptr};
-  learn_batch(events, 1, pending.latest, {}, true, nullptr, nullptr);
+  learn_replayed(events, pending.latest);
   pending.clear();
+}
+
+// All of them: half a recovery is none, and nobody keeps its engine.
+void Engine::learn_replayed(const EventColumns& events, double latest) {
+  if (learn_batch(events, 1, latest, {}, true, nullptr, nullptr) < events.users.size) throw Interrupted();
 }
 
 void Engine::replay_change(const RecordStart& start, PayloadReader& payload) {

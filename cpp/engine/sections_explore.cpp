@@ -10,8 +10,7 @@
 
 namespace recengine {
 
-void save_impressions(SnapshotWriter& file, Impressions& impressions, std::uint64_t decisions) {
-  const Impressions::Stored stored = impressions.stored();
+void save_impressions(SnapshotWriter& file, const Impressions::Stored& stored, std::uint64_t decisions) {
   const FeedbackSettings& settings = stored.settings;
   if (stored.next == 1 && decisions == 0 && settings == FeedbackSettings()) return;
   add<std::uint64_t>(file, "feedback.ints",
@@ -98,21 +97,18 @@ void load_impressions(const SnapshotReader& file, Impressions& impressions, std:
   decisions.store(ints[3], std::memory_order_relaxed);
 }
 
-void save_precisions(SnapshotWriter& file, const Precisions& precisions, const std::vector<Row>& users,
-                     const std::vector<Row>& items, std::size_t dim) {
-  std::vector<float> shown, sums;
-  for (const Row item : items) shown.push_back(precisions.shown(item));
-  std::vector<Row> known;
-  for (const Row user : users) {
+void save_precisions(SnapshotWriter& file, const Precisions& precisions, Row items, std::size_t dim) {
+  const std::vector<Row> known = precisions.known_users();
+  std::vector<float> sums;
+  for (const Row user : known) {
     const std::span<const float> own = precisions.sums(user);
-    if (own.empty()) continue;
-    known.push_back(user);
     sums.insert(sums.end(), own.begin(), own.begin() + static_cast<std::ptrdiff_t>(dim));
   }
   const Precisions::Shared shared = precisions.shared(dim);
-  const bool none = std::all_of(shown.begin(), shown.end(), [](float times) { return times == 0; });
-  if (none && known.empty() && shared.matrix.empty()) return;
-  add(file, "precision.items", shown);
+  bool none = known.empty() && shared.matrix.empty();
+  for (Row item = 0; none && item < items; ++item) none = precisions.shown(item) == 0;
+  if (none) return;
+  add_each<float>(file, "precision.items", items, [&](Row item) { return precisions.shown(item); });
   add(file, "precision.users", known);
   add(file, "precision.sums", sums);
   if (shared.matrix.empty()) return;

@@ -8,7 +8,7 @@
 
 namespace recengine {
 
-void save_filters(SnapshotWriter& file, const FilterSets& filters, const std::vector<Row>& items) {
+void save_filters(SnapshotWriter& file, const FilterSets& filters, Row items) {
   std::string text;
   std::vector<std::uint64_t> offsets{0}, ends;
   std::vector<Row> rows;
@@ -24,23 +24,24 @@ void save_filters(SnapshotWriter& file, const FilterSets& filters, const std::ve
   add(file, "filters.rows", rows);
   add(file, "filters.ends", ends);
 
+  // In the order in which items have them: which slot a label got is nobody's business.
   IdArray labels;
-  std::vector<Row> place;  // of each slot among the groups, plus one
-  filters.for_each_group([&](Row slot) {
-    labels.append(filters.group_names(), slot);
-    place.resize(slot + 1);
-    place[slot] = static_cast<Row>(labels.size());
-  });
-  std::vector<Row> groups;
-  for (const Row item : items) {
+  std::vector<Row> place;  // of each slot among the labels, plus one; 0: not met yet
+  Numbers<Row> groups(file, "groups.items");
+  for (Row item = 0; item < items; ++item) {
     const Row group = filters.group_of(item);
-    groups.push_back(group == 0 ? 0 : place[group - 1]);
+    if (group > place.size()) place.resize(group, 0);
+    if (group != 0 && place[group - 1] == 0) {
+      labels.append(filters.group_names(), group - 1);
+      place[group - 1] = static_cast<Row>(labels.size());
+    }
+    groups.push(group == 0 ? 0 : place[group - 1]);
   }
+  groups.end();
   add<std::uint64_t>(file, "groups.kind", {static_cast<std::uint64_t>(filters.group_names().kind())});
   add(file, "groups.ints", labels.ints);
   file.add<char>("groups.text", std::span<const char>(labels.bytes));
   add(file, "groups.offsets", labels.offsets);
-  add(file, "groups.items", groups);
 }
 
 namespace {

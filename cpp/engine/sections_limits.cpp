@@ -33,11 +33,9 @@ LimitSettings load_limits(const SnapshotReader& file) {
   return limits;
 }
 
-void save_uses(SnapshotWriter& file, const std::string& name, const Capacity& capacity, const std::vector<Row>& rows) {
+void save_uses(SnapshotWriter& file, const std::string& name, const Capacity& capacity, Row rows) {
   if (!capacity.evicts()) return;
-  std::vector<std::uint64_t> stamps;
-  for (const Row row : rows) stamps.push_back(capacity.stamp(row));
-  add(file, name, stamps);
+  add_each<std::uint64_t>(file, name, rows, [&](Row row) { return capacity.stamp(row); });
 }
 
 void load_uses(const SnapshotReader& file, const std::string& name, Capacity& capacity, const std::vector<Row>& rows,
@@ -50,11 +48,9 @@ void load_uses(const SnapshotReader& file, const std::string& name, Capacity& ca
   }
 }
 
-void save_budgets(SnapshotWriter& file, const UserBudget& budget, const std::vector<Row>& users) {
+void save_budgets(SnapshotWriter& file, const UserBudget& budget, Row users) {
   if (!budget.on()) return;
-  std::vector<double> full_at;
-  for (const Row user : users) full_at.push_back(budget.full_at(user));
-  add(file, "users.budget", full_at);
+  add_each<double>(file, "users.budget", users, [&](Row user) { return budget.full_at(user); });
 }
 
 void load_budgets(const SnapshotReader& file, UserBudget& budget, const std::vector<Row>& users) {

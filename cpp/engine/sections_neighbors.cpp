@@ -7,32 +7,32 @@
 
 namespace recengine {
 
-void save_neighbors(SnapshotWriter& file, const Settings& settings, const Cooccurrence& lists,
-                    const std::vector<Row>& items) {
+void save_neighbor_levels(SnapshotWriter& file, const Settings& settings, const Cooccurrence& lists, Row items) {
   if (!lists.on()) return;
   add<std::uint64_t>(file, "neighbors.ints", {settings.neighbors, settings.neighbors_window});
   add<double>(file, "neighbors.reals", {settings.neighbors_half_life});
-  std::vector<Row> entries;
-  std::vector<std::uint64_t> ends;
-  std::vector<float> after, before;
-  std::vector<std::int64_t> windows;
-  std::vector<double> levels;
-  for (const Row item : items) {
-    check_interrupt();
-    const Cooccurrence::Stored list = lists.stored(item);
-    entries.insert(entries.end(), list.entries.begin(), list.entries.end());
-    after.insert(after.end(), list.after.begin(), list.after.end());
-    before.insert(before.end(), list.before.begin(), list.before.end());
-    ends.push_back(entries.size());
-    windows.push_back(list.window);
-    levels.push_back(stored_level(list.level));
+  add_each<std::int64_t>(file, "neighbors.window", items, [&](Row item) { return lists.stored_window(item); });
+  add_each<double>(file, "neighbors.levels", items, [&](Row item) { return stored_level(lists.level(item)); });
+}
+
+void take_neighbors(const Cooccurrence& lists, Row items, const Removed& is_removed, Deferred& deferred) {
+  if (!lists.on()) return;
+  for (Row item = 0; item < items; ++item) {
+    if (item % kRowsPerCheck == 0) check_interrupt();
+    lists.for_each_entry(item, is_removed, [&](const Cooccurrence::Entry& entry) {
+      deferred.neighbors.push_back(entry.neighbor);
+      deferred.after.push_back(entry.after);
+      deferred.before.push_back(entry.before);
+    });
+    deferred.neighbor_ends.push_back(deferred.neighbors.size());
   }
-  add(file, "neighbors", entries);
-  add(file, "neighbors.ends", ends);
-  add(file, "neighbors.after", after);
-  add(file, "neighbors.before", before);
-  add(file, "neighbors.window", windows);
-  add(file, "neighbors.levels", levels);
+}
+
+void save_neighbors(SnapshotWriter& file, const Deferred& deferred) {
+  add(file, "neighbors", deferred.neighbors);
+  add(file, "neighbors.ends", deferred.neighbor_ends);
+  add(file, "neighbors.after", deferred.after);
+  add(file, "neighbors.before", deferred.before);
 }
 
 void load_neighbors(const SnapshotReader& file, Cooccurrence& lists, const std::vector<Row>& items,

@@ -28,7 +28,7 @@ void load_context(const SnapshotReader& file, ContextWeights& context) {
   context.restore(scalars);
 }
 
-void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& ranker, const std::vector<Row>& items) {
+void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& ranker, Row items) {
   if (!ranker.on()) return;
   add<std::uint64_t>(file, "ranker", {static_cast<std::uint64_t>(settings.ranker)});
   std::vector<float> values, sums;
@@ -42,12 +42,11 @@ void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& r
     add(file, "ranker.network", ranker.network->values());
     add(file, "ranker.net_sums", ranker.network->sums());
   }
-  std::vector<double> trends;
-  for (const Row item : items) {
-    const Trends::Levels levels = ranker.trends.levels(item);
-    for (const double level : levels) trends.push_back(stored_level(level));
+  Numbers<double> trends(file, "ranker.trends");
+  for (Row item = 0; item < items; ++item) {
+    for (const double level : ranker.trends.levels(item)) trends.push(stored_level(level));
   }
-  add(file, "ranker.trends", trends);
+  trends.end();
   std::vector<Row> popular;
   for (std::size_t slot = 0; slot < PopularItems::kSize; ++slot) popular.push_back(ranker.popular.entry(slot));
   add(file, "ranker.popular", popular);
@@ -59,11 +58,11 @@ void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& r
   }
   file.add<char>("ranker.names", std::span<const char>(text));
   add(file, "ranker.offsets", offsets);
-  std::vector<float> features;
-  for (const Row item : items) {
-    for (std::size_t f = 0; f < ranker.features.count(); ++f) features.push_back(ranker.features.get(item, f));
+  Numbers<float> features(file, "ranker.features");
+  for (Row item = 0; item < items; ++item) {
+    for (std::size_t f = 0; f < ranker.features.count(); ++f) features.push(ranker.features.get(item, f));
   }
-  add(file, "ranker.features", features);
+  features.end();
 }
 
 void load_ranker_weights(const SnapshotReader& file, Ranker& ranker, const EmbeddingTable& table) {

@@ -31,18 +31,14 @@ std::vector<std::uint64_t> live_words(const EmbeddingTable& table) {
 
 namespace {
 
-// Rows as the table holds them, padding included: a file that is mapped is such a table.
+// Rows as the table holds them, padding included: a file that is mapped is such a table. Nobody writes them meanwhile.
 template <class Element>
 void save_vectors(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table) {
-  AlignedFloats values(table.stride());
-  AlignedVector<Element> elements(table.stride());
   file.begin<Element>(name);
-  for (Row row = 0; row < table.count(); ++row) {
+  table.rows.for_each_piece<Element>(table.count(), [&file](std::span<const Element> rows) {
     check_interrupt();
-    table.rows.load(row, values.data());
-    row_kernels<Element>().store(elements.data(), values.data(), values.size());  // halves come back as they were
-    file.append(std::span<const Element>(elements));
-  }
+    file.append(rows);
+  });
   file.end();
 }
 
@@ -97,42 +93,53 @@ std::array<std::span<const float>, 2> load_scalars(const SnapshotReader& file, c
 
 }  // namespace
 
-IdArray save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table) {
-  IdArray ids;
+void save_table(SnapshotWriter& file, const std::string& name, const EmbeddingTable& table,
+                const std::vector<Row>& removed, IdArray& ids) {
+  const Row count = table.count();
   ids.kind = table.ids.kind();
-  std::vector<float> biases, sums;
-  for (Row row = 0; row < table.count(); ++row) {
+  for (Row row = 0; row < count; ++row) {
     if (table.is_live(row)) {
       ids.append(table.ids, row);
     } else {
       ids.append_blank();
     }
-    biases.push_back(load_relaxed(&table.bias[row]));
-    sums.push_back(load_relaxed(&table.accumulators[row].row));
-    sums.push_back(load_relaxed(&table.accumulators[row].bias));
   }
+  std::vector<Row> free = table.free_slots();
+  free.insert(free.end(), removed.begin(), removed.end());
   add(file, name + ".live", live_words(table));
-  add(file, name + ".free", table.free_slots());
+  add(file, name + ".free", free);
+  const auto save = table.storage() == Storage::kFp32 ? save_vectors<float> : save_vectors<Half>;
+  save(file, name + ".vectors", table);
+  add_each<float>(file, name + ".biases", count, [&](Row row) { return load_relaxed(&table.bias[row]); });
+  Numbers<float> sums(file, name + ".sums");
+  for (Row row = 0; row < count; ++row) {
+    sums.push(load_relaxed(&table.accumulators[row].row));
+    sums.push(load_relaxed(&table.accumulators[row].bias));
+  }
+  sums.end();
+}
+
+void save_ids(SnapshotWriter& file, const std::string& name, const IdArray& ids, std::span<const std::uint64_t> live) {
   add(file, name + ".ints", ids.ints);
   file.add<char>(name + ".text", std::span<const char>(ids.bytes));
   add(file, name + ".offsets", ids.offsets);
-  const auto save = table.storage() == Storage::kFp32 ? save_vectors<float> : save_vectors<Half>;
-  save(file, name + ".vectors", table);
-  add(file, name + ".biases", biases);
-  add(file, name + ".sums", sums);
-  return ids;
-}
-
-void save_index(SnapshotWriter& file, const std::string& name, const IdArray& ids,
-                std::span<const std::uint64_t> live) {
-  add(file, name + ".index",
-      IdIndex::build(ids.span(), [live](std::size_t row) { return (live[row / 64] >> (row % 64) & 1) != 0; }));
+  const auto [words, key] =
+      IdIndex::build(ids.span(), [live](std::size_t row) { return (live[row / 64] >> (row % 64) & 1) != 0; });
+  add(file, name + ".index", words);
+  add<std::uint64_t>(file, name + ".key", {key.a, key.b});
 }
 
 IdIndex load_index(const SnapshotReader& file, const std::string& name, const IdSpan& ids, std::size_t live) {
   const auto words = file.array<std::uint64_t>(name + ".index");
+  IdHashKey key;
+  std::size_t farthest = words.size();  // before version 3: wherever it may be
+  if (file.version() >= 3) {
+    const auto given = read<std::uint64_t>(file, name + ".key", 2);
+    key = {given[0], given[1]};
+    farthest = IdIndex::kFarthest;
+  }
   try {
-    return IdIndex(ids, file.array<char>(name + ".text").size(), words, live);
+    return IdIndex(ids, file.array<char>(name + ".text").size(), words, live, key, farthest);
   } catch (const std::invalid_argument& error) {
     throw Damage(message(name, ".index: ", error.what()));
   }

@@ -7,35 +7,43 @@
 
 namespace recengine {
 
-void save_user_state(SnapshotWriter& file, const UserState& state, const std::vector<Row>& users) {
-  std::vector<Row> history, seen;
-  std::vector<std::uint32_t> sessions, session;
-  std::vector<std::uint64_t> history_ends, seen_ends;
-  std::vector<double> visits;
-  std::vector<float> times;
-  for (const Row user : users) {
-    check_interrupt();
+void save_visits(SnapshotWriter& file, const UserState& state, Row users) {
+  add_each<double>(file, "visits", users, [&](Row user) { return state.last_visit(user); });
+  add_each<std::uint32_t>(file, "visits.sessions", users, [&](Row user) { return state.session(user); });
+}
+
+void take_histories(const UserState& state, Row users, const Removed& is_removed, Deferred& deferred) {
+  const bool timed = state.timed();
+  for (Row user = 0; user < users; ++user) {
+    if (user % kRowsPerCheck == 0) check_interrupt();
     state.for_each_entry(user, [&](std::uint64_t entry, float time) {
-      if (state.timed()) times.push_back(time);
-      history.push_back(UserState::item_of(entry));
-      sessions.push_back(UserState::session_of(entry));
+      const Row item = UserState::item_of(entry);
+      const bool is_gone = item != 0 && is_removed(item - 1);
+      deferred.history.push_back(is_gone ? 0 : item);
+      deferred.sessions.push_back(is_gone ? 0 : UserState::session_of(entry));
+      if (timed) deferred.times.push_back(is_gone ? 0 : time);
     });
-    visits.push_back(state.last_visit(user));
-    session.push_back(state.session(user));
-    history_ends.push_back(history.size());
-    const auto first = static_cast<std::ptrdiff_t>(seen.size());
-    state.seen(user).for_each([&seen](Row item) { seen.push_back(item); });
-    std::sort(seen.begin() + first, seen.end());
-    seen_ends.push_back(seen.size());
+    deferred.history_ends.push_back(deferred.history.size());
+    state.seen(user).for_each([&](Row item) {
+      if (!is_removed(item)) deferred.seen.push_back(item);
+    });
+    deferred.seen_ends.push_back(deferred.seen.size());
   }
-  add(file, "history", history);
-  add(file, "history.ends", history_ends);
-  add(file, "history.sessions", sessions);
-  if (state.timed()) add(file, "history.times", times);
-  add(file, "visits", visits);
-  add(file, "visits.sessions", session);
-  add(file, "seen", seen);
-  add(file, "seen.ends", seen_ends);
+}
+
+void save_histories(SnapshotWriter& file, Deferred& deferred, bool timed) {
+  add(file, "history", deferred.history);
+  add(file, "history.ends", deferred.history_ends);
+  add(file, "history.sessions", deferred.sessions);
+  if (timed) add(file, "history.times", deferred.times);
+  auto first = deferred.seen.begin();
+  for (const std::uint64_t end : deferred.seen_ends) {
+    const auto last = deferred.seen.begin() + static_cast<std::ptrdiff_t>(end);
+    std::sort(first, last);
+    first = last;
+  }
+  add(file, "seen", deferred.seen);
+  add(file, "seen.ends", deferred.seen_ends);
 }
 
 void load_user_state(const SnapshotReader& file, UserState& state, const std::vector<Row>& users,

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <exception>
+#include <memory>
 #include <system_error>
 
 #include "storage/interrupt.hpp"
@@ -9,8 +10,20 @@
 
 namespace recengine {
 
+namespace {
+
+constexpr auto kLook = std::chrono::milliseconds(2);
+
+// The thread of a parent can be neither joined nor destroyed in its child.
+void leave(std::thread& thread) {
+  if (thread.joinable()) static_cast<void>(std::make_unique<std::thread>(std::move(thread)).release());
+}
+
+}  // namespace
+
 Verification::~Verification() {
   stop_.store(true, std::memory_order_relaxed);  // it orders nothing
+  if (process_.load(std::memory_order_relaxed) != fork_generation()) leave(thread_);
   if (thread_.joinable()) thread_.join();
 }
 
@@ -35,20 +48,20 @@ void Verification::run_beside() {
     damage_ = error.what();
     found = State::kDamaged;
   }
-  {
-    const std::lock_guard lock(mutex_);
-    state_.store(found, std::memory_order_release);
-  }
-  ended_.notify_all();
+  state_.store(found, std::memory_order_release);
 }
 
-void Verification::wait() const {
-  std::unique_lock lock(mutex_);
-  while (!ended_.wait_for(lock, std::chrono::milliseconds(20), [this] { return state() != State::kRunning; })) {
-    lock.unlock();  // a signal handler may do anything
-    check_interrupt();
-    lock.lock();
-  }
+// One of the child's threads does it.
+void Verification::begin_again() {
+  std::uint64_t parent = process_.load(std::memory_order_relaxed);
+  const std::uint64_t child = fork_generation();
+  if (parent == child || !process_.compare_exchange_strong(parent, child, std::memory_order_relaxed)) return;
+  leave(thread_);
+  start();
+}
+
+void Verification::wait() {
+  for (require_sound(); state() == State::kRunning; check_interrupt()) std::this_thread::sleep_for(kLook);
   require_sound();
 }
 

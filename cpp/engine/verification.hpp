@@ -1,15 +1,17 @@
 // Verification: a long check that runs beside what it checks, once, and what it found.
 //
+// A forked child, in which the thread is gone, begins again: with the first question that is asked there.
+//
 // Thread safety: any thread; the destructor stops the check and waits for it.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <string>
 #include <thread>
+
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -30,24 +32,28 @@ class Verification {
   // Acquire: whoever finds it sound sees what the check did.
   State state() const { return state_.load(std::memory_order_acquire); }
   // Throws FormatError with what was found, if something was.
-  void require_sound() const {
-    if (state() == State::kDamaged) [[unlikely]]
-      refuse();
+  void require_sound() {
+    const State now = state();
+    if (now == State::kSound) [[likely]]
+      return;
+    if (now == State::kDamaged) refuse();
+    if (process_.load(std::memory_order_relaxed) != fork_generation()) begin_again();
   }
   // Until it has ended. Throws as require_sound does, and Interrupted.
-  void wait() const;
+  void wait();
   std::string damage() const;  // empty unless kDamaged
 
  private:
   [[noreturn]] void refuse() const;
   void run_beside();
+  void begin_again();
 
   const Check check_;
   std::atomic<State> state_{State::kRunning};
   std::atomic<bool> stop_{false};
   std::string damage_;  // written before state_ says so
-  mutable std::mutex mutex_;
-  mutable std::condition_variable ended_;
+  // Whose thread it is. Relaxed: changed by the one thread of a child that begins again.
+  std::atomic<std::uint64_t> process_{fork_generation()};
   std::thread thread_;
 };
 

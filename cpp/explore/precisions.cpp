@@ -112,6 +112,16 @@ void Precisions::keep_shared() {
   is_shared_.store(true, std::memory_order_relaxed);
 }
 
+std::vector<Row> Precisions::known_users() const {
+  std::vector<Row> users;
+  for (const Shard& shard : shards_) {
+    const std::lock_guard lock(shard.mutex);
+    for (const auto& [user, sums] : shard.sums) users.push_back(user);
+  }
+  std::sort(users.begin(), users.end());
+  return users;
+}
+
 std::span<const float> Precisions::sums(Row user) const {
   const Shard& shard = shards_[user % kShards];
   const std::lock_guard lock(shard.mutex);

@@ -29,6 +29,7 @@
 #include "storage/aligned.hpp"
 #include "storage/chunked.hpp"
 #include "storage/id_map.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -64,6 +65,7 @@ class Precisions {
   // kept; without the padding of rows. REQUIRES: nobody shows anything meanwhile.
   float shown(Row item) const { return load_relaxed(&shown_[item]); }
   void restore_shown(Row item, float shown) { store_relaxed(&shown_[item], shown); }
+  std::vector<Row> known_users() const;         // of which there are sums, ascending
   std::span<const float> sums(Row user) const;  // none: empty
   void restore_sums(Row user, std::span<const float> sums);
   struct Shared {
@@ -82,7 +84,7 @@ class Precisions {
   static constexpr std::size_t kShards = 64;
 
   struct alignas(64) Shard {
-    mutable std::mutex mutex;
+    mutable ForkMutex mutex;
     std::unordered_map<Row, std::vector<float>> sums;  // GUARDED_BY(mutex): of squares, without the prior
   };
 
@@ -97,7 +99,7 @@ class Precisions {
 
   // Relaxed: who finds it unset a moment too late leaves out one impression.
   std::atomic<bool> is_shared_{false};
-  mutable std::mutex mutex_;
+  mutable ForkMutex mutex_;
   std::vector<double> matrix_;                    // GUARDED_BY(mutex_): the lower triangle, without the prior
   std::size_t observed_ = 0;                      // GUARDED_BY(mutex_)
   std::shared_ptr<const AlignedFloats> current_;  // GUARDED_BY(mutex_)

@@ -16,8 +16,7 @@ constexpr int kWindow = 32;               // half-lives; an event's factor is be
 constexpr std::int64_t kForgotten = 8;    // windows, after which every count is below the smallest float
 constexpr float kWindowDecay = 0x1p-32f;  // 2^-kWindow
 constexpr double kMaxCount = 1e30;
-constexpr float kDistanceDecay = 0.8f;        // from each of the last items to the one before it
-constexpr std::uint32_t kSign = 0x80000000u;  // the parity of a count's window
+constexpr float kDistanceDecay = 0.8f;  // from each of the last items to the one before it
 constexpr std::uint32_t kWordsPerLine = 16;
 
 // 128-bit vectors are on every machine; find and least run under the turn, on words that nobody else writes.
@@ -40,8 +39,8 @@ bool any(Lanes lanes) {
 std::uint32_t load_acquire(const std::uint32_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 void store_release(std::uint32_t* word, std::uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 
-std::uint32_t parity(std::int64_t window) { return (window & 1) != 0 ? kSign : 0; }
-float magnitude(std::uint32_t bits) { return std::bit_cast<float>(bits & ~kSign); }
+std::uint32_t parity(std::int64_t window) { return (window & 1) != 0 ? kWindowParity : 0; }
+float magnitude(std::uint32_t bits) { return std::bit_cast<float>(bits & ~kWindowParity); }
 std::uint32_t stored_bits(float count, std::int64_t window) {
   return std::bit_cast<std::uint32_t>(count) | parity(window);
 }
@@ -69,15 +68,6 @@ void Cooccurrence::reserve(std::size_t items) {
   if (!on() || stored_) return;
   lists_.reserve(items, bytes_);
   events_.reserve(items);
-}
-
-Cooccurrence::Header& Cooccurrence::header(Row item) const {
-  const ChunkPosition at = locate(item);
-  return *reinterpret_cast<Header*>(lists_.start(at.chunk) + at.offset * bytes_);
-}
-
-Cooccurrence::Word* Cooccurrence::entries(Header& list) const {
-  return reinterpret_cast<Word*>(reinterpret_cast<std::byte*>(&list) + kCacheLine);
 }
 
 Row Cooccurrence::entry_at(Row item, std::uint32_t slot) const { return load_acquire(entries(header(item)) + slot); }
@@ -239,7 +229,7 @@ std::uint32_t Cooccurrence::neighbors(Row item, double now, Neighbor* out) const
     // Capped, should `now` be long before the events.
     const double scale = std::min(std::exp2(static_cast<double>(window) * kWindow - now / half_life_), kMaxCount);
     const auto count_of = [&](std::uint32_t bits) {
-      const double factor = (bits & kSign) == parity(window) ? scale : scale * double{kWindowDecay};
+      const double factor = (bits & kWindowParity) == parity(window) ? scale : scale * double{kWindowDecay};
       return static_cast<float>(std::min(magnitude(bits) * factor, kMaxCount));
     };
     std::uint32_t count = 0;
@@ -257,31 +247,15 @@ std::uint32_t Cooccurrence::neighbors(Row item, double now, Neighbor* out) const
   }
 }
 
-Cooccurrence::Stored Cooccurrence::stored(Row item) const {
-  Header& list = header(item);
-  Stored result{{}, {}, {}, list.window.load(std::memory_order_relaxed), events_.level(item)};
-  for (std::uint32_t s = 0; s < slots_; ++s) {
-    const Row entry = entry_at(item, s);
-    result.entries.push_back(entry);
-    result.after.push_back(entry == 0 ? 0.0f : magnitude(load_acquire(after(list) + s)));
-    result.before.push_back(entry == 0 ? 0.0f : magnitude(load_acquire(before(list) + s)));
-  }
-  while (!result.entries.empty() && result.entries.back() == 0) {
-    result.entries.pop_back();
-    result.after.pop_back();
-    result.before.pop_back();
-  }
-  return result;
-}
-
 bool Cooccurrence::can_restore(std::int64_t window, std::size_t slots) const {
   if (window == 0) return slots == 0;
   return window % 2 != 0 && std::abs(static_cast<double>(decode(window))) <= kMaxTimestamp / half_life_ / kWindow + 1;
 }
 
 void Cooccurrence::restore(Row item, const Stored& list) {
-  Header& target = header(item);
   events_.restore(item, list.level);
+  if (list.window == 0) return;  // as it is: a list takes no memory before it holds something
+  Header& target = header(item);
   target.window.store(list.window, std::memory_order_relaxed);
   const std::int64_t window = decode(list.window);
   for (std::size_t s = 0; s < list.entries.size(); ++s) {

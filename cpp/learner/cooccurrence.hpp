@@ -20,6 +20,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -38,6 +39,9 @@ struct Neighbor {
   float after;   // decayed weight of the times it came after the item
   float before;  // and before it
 };
+
+// Of a count as it is kept: whether its window is odd.
+inline constexpr std::uint32_t kWindowParity = 0x80000000u;
 
 class Cooccurrence {
  public:
@@ -75,17 +79,47 @@ class Cooccurrence {
     }
   }
 
-  // A list as it is stored, for saving and loading: slots in order, up to the last one in use.
-  struct Stored {
-    std::vector<Row> entries;          // row + 1; 0: a free slot
-    std::vector<float> after, before;  // of free slots 0
-    std::int64_t window;               // they are multiples by 2^(32 w): 2 w + 1, or 0 if nothing was ever stored
-    double level;                      // log2 of the number of events, as Popularity keeps it
+  // A list as it is stored, for saving and loading: its slots in order, up to the last one in use; a neighbour for
+  // which is_gone(row) leaves its slot free. REQUIRES, of the next four: writers paused (of `used`: or else it is a
+  // guess).
+  struct Entry {
+    Row neighbor;         // + 1; 0: a free slot
+    float after, before;  // multiples by 2^(32 w) of the counts at time 0, of a free slot 0
   };
-  Stored stored(Row item) const;
+  template <class Gone>
+  std::uint32_t used(Row item, const Gone& is_gone) const {
+    Header& list = header(item);
+    if (list.window.load(std::memory_order_relaxed) == 0) return 0;
+    const Word* const entry = entries(list);
+    std::uint32_t slots = slots_;
+    while (slots > 0 && is_free(load(entry + slots - 1), is_gone)) --slots;
+    return slots;
+  }
+  template <class Gone, class Visit>
+  void for_each_entry(Row item, const Gone& is_gone, Visit visit) const {
+    const std::uint32_t slots = used(item, is_gone);
+    Header& list = header(item);
+    const Word *const entry = entries(list), *const after_counts = after(list), *const before_counts = before(list);
+    for (std::uint32_t s = 0; s < slots; ++s) {
+      const Row neighbor = load(entry + s);
+      visit(is_free(neighbor, is_gone) ? Entry{0, 0, 0}
+                                       : Entry{neighbor, count_of(after_counts + s), count_of(before_counts + s)});
+    }
+  }
+  // 2 w + 1, or 0 if nothing was ever stored.
+  std::int64_t stored_window(Row item) const { return header(item).window.load(std::memory_order_relaxed); }
+  // log2 of the number of events, as Popularity keeps it.
+  double level(Row item) const { return events_.level(item); }
+
+  struct Stored {
+    std::vector<Row> entries;  // as above
+    std::vector<float> after, before;
+    std::int64_t window;
+    double level;
+  };
   // Whether a list of so many slots may have this window, given how far from 0 timestamps may be.
   bool can_restore(std::int64_t window, std::size_t slots) const;
-  // REQUIRES: on(); what `stored` gave, or can_restore, counts finite and at least 0.
+  // REQUIRES: on(), can_restore, counts finite and at least 0.
   void restore(Row item, const Stored& list);
 
   // All lists are what lies elsewhere from now on, and only read: entries, as Stored, of all items, and the same of the
@@ -115,11 +149,22 @@ class Cooccurrence {
     double factor;  // 2^(t / half_life - 32 window), in [1, 2^32]
   };
 
-  Header& header(Row item) const;
-  Word* entries(Header& list) const;
+  Header& header(Row item) const {
+    const ChunkPosition at = locate(item);
+    return *reinterpret_cast<Header*>(lists_.start(at.chunk) + at.offset * bytes_);
+  }
+  Word* entries(Header& list) const {
+    return reinterpret_cast<Word*>(reinterpret_cast<std::byte*>(&list) + kCacheLine);
+  }
   Word* after(Header& list) const { return entries(list) + padded_; }
   Word* before(Header& list) const { return after(list) + padded_; }
   Row entry_at(Row item, std::uint32_t slot) const;
+  static Word load(const Word* word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+  static float count_of(const Word* word) { return std::bit_cast<float>(load(word) & ~kWindowParity); }
+  template <class Gone>
+  static bool is_free(Row entry, const Gone& is_gone) {
+    return entry == 0 || is_gone(entry - 1);
+  }
   void clear(Row item, std::uint32_t slot);
   void clear(Header& list, std::uint32_t slot);
 

@@ -8,6 +8,7 @@
 // Thread safety: all methods, from any thread; additions are atomic (none is lost).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
@@ -67,8 +68,9 @@ class Popularity {
   double level(Row item) const { return decode_level(level_[item].load(std::memory_order_relaxed)); }
   // For loading. REQUIRES: a level that was finite or -infinity when saved.
   void restore(Row item, double level) { level_[item].store(encode_level(level), std::memory_order_relaxed); }
-  // The decayed count behind a level.
-  double count(double level, double now) const { return std::exp2(level - scaled(now)); }
+  // The decayed count behind a level. Capped, should `now` be long before the events.
+  static constexpr double kMostCount = 1e30;
+  double count(double level, double now) const { return std::min(std::exp2(level - scaled(now)), kMostCount); }
 
   std::size_t memory_bytes() const { return level_.memory_bytes(); }
 

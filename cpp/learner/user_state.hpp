@@ -74,6 +74,9 @@ class UserState {
       visit(ring(user, slot).load(std::memory_order_relaxed), time(user, slot));
     }
   }
+  std::uint32_t num_entries(Row user) const {
+    return std::min(users_[user].pushed.load(std::memory_order_acquire), history_);
+  }
   void restore_entry(Row user, std::uint64_t entry, float time) { push(users_[user], user, entry, time); }
   void restore_seen(Row user, Row item) { users_[user].seen.insert(item, domain_); }
   double last_visit(Row user) const { return history_ > 0 ? visits_[user].last.load(std::memory_order_relaxed) : 0; }

@@ -23,35 +23,30 @@ FilterSets::~FilterSets() {
   }
 }
 
-std::optional<Filter> FilterSets::compile(const FilterExpression& expression, const FilterTerm** unknown) const {
+std::optional<Filter> FilterSets::compile(const FilterExpression& expression, bool strict,
+                                          const FilterTerm** unknown) const {
+  static const Bitmap kNothing;
   const auto terms = expression.terms();
-  std::vector<const std::atomic<const Bitmap*>*> places(terms.size(), nullptr);
   std::vector<const Bitmap*> sets(terms.size(), nullptr);
-  for (std::size_t k = 0; k < terms.size(); ++k) {
-    const FilterTerm& term = terms[k];
-    if (term.op != FilterOp::kFilter && term.op != FilterOp::kGroup) continue;
-    const NamedSets& named = term.op == FilterOp::kFilter ? filters_ : groups_;
-    places[k] = term.kind == IdKind::kString ? named.find(std::string_view(term.text)) : named.find(term.number);
-    if (places[k] == nullptr) {
-      *unknown = &term;
-      return std::nullopt;
-    }
-  }
   for (;;) {
-    // Acquire: the pointers of the changes counted so far are in place.
+    // Acquire: names and pointers of the changes counted so far are in place.
     const std::uint64_t before = changes_.load(std::memory_order_acquire);
+    *unknown = nullptr;
     for (std::size_t k = 0; k < terms.size(); ++k) {
-      if (places[k] == nullptr) continue;
-      // Acquire: the set was made before; and whoever reads the pointer of a later change reads its number below.
-      sets[k] = places[k]->load(std::memory_order_acquire);
-      if (sets[k] == nullptr) {  // removed since it was found
-        *unknown = &terms[k];
-        return std::nullopt;
-      }
+      const FilterTerm& term = terms[k];
+      if (term.op != FilterOp::kFilter && term.op != FilterOp::kGroup) continue;
+      const NamedSets& named = term.op == FilterOp::kFilter ? filters_ : groups_;
+      // Acquire: the set was made before; and whoever reads a name or a pointer of a later change, or misses a name
+      // because of one, reads its number below.
+      sets[k] = term.kind == IdKind::kString ? named.find(std::string_view(term.text)) : named.find(term.number);
+      if (sets[k] != nullptr) continue;
+      if (*unknown == nullptr && (strict || term.op == FilterOp::kFilter)) *unknown = &term;
+      sets[k] = &kNothing;
     }
     if (before % 2 == 0 && changes_.load(std::memory_order_relaxed) == before) break;
     std::this_thread::yield();
   }
+  if (*unknown != nullptr) return std::nullopt;
   return Filter(expression, sets);
 }
 
@@ -95,21 +90,44 @@ Row FilterSets::slot_at(NamedSets& named, const IdSpan& names, std::size_t k) {
 void FilterSets::publish(Change change) noexcept {
   // Relaxed: ordered before the pointers by their release, for whoever reads one of them.
   changes_.fetch_add(1, std::memory_order_relaxed);
-  for (auto& [place, set] : change) {
+  for (auto& [place, set] : change.sets) {
     // Release: with all its rows. Acquire: the old one is retired whole.
     const Bitmap* old = place->exchange(set.release(), std::memory_order_acq_rel);
     if (old != nullptr) domain_.retire([old] { delete old; });
   }
   // Release: whoever sees the even number sees all the pointers.
   changes_.fetch_add(1, std::memory_order_release);
+  while (!change.emptied.empty()) {
+    const auto slot = change.emptied.begin();
+    forget(groups_, slot->second);
+    slot->first = domain_.ticket();  // readers that found the label may still look at the slot
+    groups_.freed.splice(groups_.freed.end(), change.emptied, slot);
+  }
   domain_.collect();
+}
+
+// The slot has no set any more, and now no name.
+void FilterSets::forget(NamedSets& named, Row slot) noexcept {
+  if (named.names.kind() == IdKind::kString) {
+    named.names.erase(named.names.string_at(slot));
+  } else {
+    named.names.erase(named.names.int_at(slot));
+  }
+}
+
+// The group's set becomes this one, or goes with its label.
+void FilterSets::change_group(Change& change, Row slot, Bitmap members) {
+  const bool is_empty = members.size() == 0;
+  if (is_empty) change.emptied.emplace_back(0, slot);
+  change.sets.emplace_back(&groups_.sets[slot],
+                           is_empty ? nullptr : std::make_unique<const Bitmap>(std::move(members)));
 }
 
 void FilterSets::set_filter(std::string_view name, std::vector<Row> rows) {
   auto set = std::make_unique<const Bitmap>(std::move(rows));
   const std::lock_guard lock(mutex_);
   Change change;
-  change.emplace_back(&filters_.sets[slot_of(filters_, name)], std::move(set));
+  change.sets.emplace_back(&filters_.sets[slot_of(filters_, name)], std::move(set));
   publish(std::move(change));
 }
 
@@ -121,7 +139,7 @@ bool FilterSets::update_filter(std::string_view name, std::vector<Row> add, std:
   const Bitmap* old = slot == kNoRow ? nullptr : filters_.sets[slot].load(std::memory_order_acquire);
   if (old == nullptr) return false;
   Change change;
-  change.emplace_back(&filters_.sets[slot], std::make_unique<const Bitmap>(old->changed(add, remove)));
+  change.sets.emplace_back(&filters_.sets[slot], std::make_unique<const Bitmap>(old->changed(add, remove)));
   publish(std::move(change));
   return true;
 }
@@ -132,9 +150,9 @@ bool FilterSets::remove_filter(std::string_view name) {
   if (slot == kNoRow || filters_.sets[slot].load(std::memory_order_relaxed) == nullptr) return false;
   filters_.freed.emplace_back(0, slot);  // first: it may throw
   Change change;
-  change.emplace_back(&filters_.sets[slot], nullptr);
+  change.sets.emplace_back(&filters_.sets[slot], nullptr);
   publish(std::move(change));
-  filters_.names.erase(name);
+  forget(filters_, slot);
   filters_.freed.back().first = domain_.ticket();  // readers that found the name may still look at the slot
   return true;
 }
@@ -162,13 +180,11 @@ void FilterSets::set_groups(std::span<const Row> rows, const IdSpan& labels) {
     moved.emplace_back(row, group + 1);
   }
   Change change;
-  change.reserve(changed.size());
+  change.sets.reserve(changed.size());
   for (const auto& [group, difference] : changed) {
     static const Bitmap kEmpty;
-    std::atomic<const Bitmap*>& place = groups_.sets[group];
-    const Bitmap* old = place.load(std::memory_order_acquire);
-    change.emplace_back(&place, std::make_unique<const Bitmap>(
-                                    (old == nullptr ? kEmpty : *old).changed(difference.add, difference.remove)));
+    const Bitmap* old = groups_.sets[group].load(std::memory_order_acquire);
+    change_group(change, group, (old == nullptr ? kEmpty : *old).changed(difference.add, difference.remove));
   }
   for (const auto& [row, group] : moved) group_of_[row] = group;
   publish(std::move(change));
@@ -178,20 +194,19 @@ FilterSets::Change FilterSets::prepare_removal(std::vector<Row> rows) {
   sort_unique(rows);
   const std::lock_guard lock(mutex_);
   Change change;
-  const auto leave = [&change](std::atomic<const Bitmap*>& place, const std::vector<Row>& leaving) {
-    const Bitmap* old = place.load(std::memory_order_acquire);
-    change.emplace_back(&place, std::make_unique<const Bitmap>(old->changed({}, leaving)));
-  };
   for_each_set(filters_, [&](Row slot, const Bitmap& set) {
     std::vector<Row> leaving;
     std::copy_if(rows.begin(), rows.end(), std::back_inserter(leaving), [&set](Row row) { return set.contains(row); });
-    if (!leaving.empty()) leave(filters_.sets[slot], leaving);
+    if (leaving.empty()) return;
+    change.sets.emplace_back(&filters_.sets[slot], std::make_unique<const Bitmap>(set.changed({}, leaving)));
   });
   std::unordered_map<Row, std::vector<Row>> leaving;
   for (const Row row : rows) {
     if (const Row group = group_of(row)) leaving[group - 1].push_back(row);
   }
-  for (const auto& [group, members] : leaving) leave(groups_.sets[group], members);
+  for (const auto& [group, members] : leaving) {
+    change_group(change, group, groups_.sets[group].load(std::memory_order_acquire)->changed({}, members));
+  }
   return change;
 }
 
@@ -200,7 +215,7 @@ void FilterSets::finish_removal(Change change, std::span<const Row> rows) noexce
   for (const Row row : rows) {
     if (row < group_of_.size()) group_of_[row] = 0;
   }
-  if (!change.empty()) publish(std::move(change));
+  if (!change.sets.empty()) publish(std::move(change));
 }
 
 bool FilterSets::restore_groups(const IdSpan& labels, std::span<const Row> rows, std::span<const Row> group_of) {
@@ -213,11 +228,13 @@ bool FilterSets::restore_groups(const IdSpan& labels, std::span<const Row> rows,
   const std::lock_guard lock(mutex_);
   if (labels.kind != IdKind::kNone) groups_.names.claim_kind(labels.kind);
   if (!rows.empty()) group_of_.resize(std::size_t{highest} + 1, 0);
-  for (std::size_t k = 0; k < rows.size(); ++k) group_of_[rows[k]] = group_of[k];
   Change change;
+  Row next = 0;  // slot
   for (std::size_t k = 0; k < labels.size; ++k) {
-    if (slot_at(groups_, labels, k) != k) return false;
-    change.emplace_back(&groups_.sets[k], std::make_unique<const Bitmap>(std::move(members[k])));
+    if (members[k].empty()) continue;  // of a file that was written when labels stayed
+    if (slot_at(groups_, labels, k) != next) return false;
+    for (const Row row : members[k]) group_of_[row] = next + 1;
+    change.sets.emplace_back(&groups_.sets[next++], std::make_unique<const Bitmap>(std::move(members[k])));
   }
   publish(std::move(change));
   return true;

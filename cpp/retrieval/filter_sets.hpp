@@ -2,11 +2,13 @@
 // which a row is in one at most.
 //
 // Sets are published by pointer and never change (storage/bitmap.hpp). One change may concern several sets (a row that
-// moves from one group to another); a query sees all of it or nothing: `compile` reads the pointers again if the number
-// of changes has moved in between (a seqlock, Boehm 2012, over pointers instead of data).
+// moves from one group to another); a query sees all of it or nothing: `compile` reads names and pointers again if the
+// number of changes has moved in between (a seqlock, Boehm 2012, over pointers instead of data).
 //
-// Invariant: a row that is in a set is a live item's, or one whose removal is not finished: `finish_removal` comes
-// before the slot is recycled, so that a new owner inherits nothing.
+// Invariants
+//  1. A row that is in a set is a live item's, or one whose removal is not finished: `finish_removal` comes before the
+//     slot is recycled, so that a new owner inherits nothing.
+//  2. A group is there as long as a row is in it: its label goes with the last one.
 //
 // Thread safety: readers under any pin, without locks; changes under a writer's pin, serialised here;
 // `prepare_removal`, `finish_removal` and what serves saving while writers are paused.
@@ -15,7 +17,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -29,6 +31,7 @@
 #include "storage/chunked.hpp"
 #include "storage/epoch.hpp"
 #include "storage/id_map.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -40,8 +43,9 @@ class FilterSets {
   FilterSets& operator=(const FilterSets&) = delete;
 
   // --- reading
-  // The filter as it is now, all names at one moment; none, and the term in `unknown`, if a name is not known.
-  std::optional<Filter> compile(const FilterExpression& expression, const FilterTerm** unknown) const;
+  // The filter as it is now, all names at one moment; none, and the term in `unknown`, if a name is not known. A group
+  // that nothing is in is `strict`ly unknown, or matches nothing.
+  std::optional<Filter> compile(const FilterExpression& expression, bool strict, const FilterTerm** unknown) const;
   bool has_filter(std::string_view name) const { return filters_.find(name) != nullptr; }
   std::vector<std::string_view> filter_names() const;  // valid as long as the pin
   std::size_t memory_bytes() const;
@@ -57,20 +61,20 @@ class FilterSets {
   void set_groups(std::span<const Row> rows, const IdSpan& labels);
 
   // --- while writers are paused
-  using Change = std::vector<std::pair<std::atomic<const Bitmap*>*, std::unique_ptr<const Bitmap>>>;
+  using Freed = std::list<std::pair<std::uint64_t, Row>>;  // ticket, slot; oldest first
+  struct Change {
+    std::vector<std::pair<std::atomic<const Bitmap*>*, std::unique_ptr<const Bitmap>>> sets;  // and what they become
+    Freed emptied;  // slots of groups that go; without tickets yet
+  };
   // The sets without these rows, made ahead (std::bad_alloc changes nothing) and put in place once they are dead.
   Change prepare_removal(std::vector<Row> rows);
   void finish_removal(Change change, std::span<const Row> rows) noexcept;
 
-  // For saving and loading: visit(name, set) of each filter, visit(slot) of each group in order of its making, with the
-  // name in group_names; and the slot of each row's group plus one, 0 for none.
+  // For saving and loading: visit(name, set) of each filter; the slot of each row's group plus one, 0 for none, with
+  // its label in group_names.
   template <class Visit>
   void for_each_filter(Visit visit) const {
     for_each_set(filters_, [&](Row slot, const Bitmap& set) { visit(filters_.names.string_at(slot), set); });
-  }
-  template <class Visit>
-  void for_each_group(Visit visit) const {
-    for_each_set(groups_, [&visit](Row slot, const Bitmap&) { visit(slot); });
   }
   const IdMap& group_names() const { return groups_.names; }
   Row group_of(Row row) const { return row < group_of_.size() ? group_of_[row] : 0; }
@@ -83,15 +87,15 @@ class FilterSets {
 
     // Acquire: the set was made before it was published. Null: none of that name, or removed.
     template <class Key>
-    const std::atomic<const Bitmap*>* find(Key key) const {
+    const Bitmap* find(Key key) const {
       const Row slot = names.find(key);
-      return slot == kNoRow || sets[slot].load(std::memory_order_acquire) == nullptr ? nullptr : &sets[slot];
+      return slot == kNoRow ? nullptr : sets[slot].load(std::memory_order_acquire);
     }
 
     IdMap names;
     Column<std::atomic<const Bitmap*>> sets;
-    std::atomic<Row> count{0};                        // slots handed out
-    std::deque<std::pair<std::uint64_t, Row>> freed;  // GUARDED_BY(mutex_): ticket, slot; oldest first
+    std::atomic<Row> count{0};  // slots handed out
+    Freed freed;                // GUARDED_BY(mutex_): to be handed out again
   };
 
   template <class Visit>
@@ -105,10 +109,12 @@ class FilterSets {
   template <class Key>
   Row slot_of(NamedSets& named, Key key);
   Row slot_at(NamedSets& named, const IdSpan& names, std::size_t k);
+  void change_group(Change& change, Row slot, Bitmap members);
   void publish(Change change) noexcept;
+  static void forget(NamedSets& named, Row slot) noexcept;
 
   EpochDomain& domain_;
-  mutable std::mutex mutex_;               // serialises changes
+  mutable ForkMutex mutex_;                // serialises changes
   std::atomic<std::uint64_t> changes_{0};  // odd while pointers are being replaced
   NamedSets filters_;
   NamedSets groups_;

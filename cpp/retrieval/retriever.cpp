@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <mutex>
+#include <stdexcept>
 
 #include "kernels/relaxed.hpp"
 #include "retrieval/flat.hpp"
@@ -246,7 +248,15 @@ void Retriever::search_many(Way way, const float* queries, std::span<const Selec
 Graph& Retriever::graph(std::size_t threads) {
   // Acquire: the graph is complete.
   if (Graph* const built = graph_.load(std::memory_order_acquire)) return *built;
-  const std::lock_guard lock(graph_mutex_);
+  std::unique_lock lock(graph_mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) {
+    if (fork_generation() != process_) {
+      throw std::runtime_error(
+          "the graph was being built, in the parent process, when this one was forked: ask for it "
+          "before, or of an engine that is loaded in the child");
+    }
+    lock.lock();
+  }
   if (graph_storage_ == nullptr) {
     auto fresh = std::make_unique<Graph>(items_, GraphOptions{});
     cells_.follow();  // or all that is marked now would count as moved since it was linked

@@ -30,6 +30,7 @@
 #include "retrieval/lagging_codes.hpp"
 #include "retrieval/selection.hpp"
 #include "retrieval/top_k.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -117,6 +118,7 @@ class Retriever {
   std::atomic<bool> held_{false};
   CellIndex cells_;
   LaggingCodes lagging_;
+  const std::uint64_t process_ = fork_generation();
   std::mutex graph_mutex_;  // building, and taking from graph_dirty_
   std::unique_ptr<Graph> graph_storage_;
   std::atomic<Graph*> graph_{nullptr};

@@ -14,12 +14,14 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "the file format is little-endian, and so is this code");
 
+constexpr std::uint32_t kPolynomial = 0x82F63B78u;
+
 // table[k][b]: the remainder of byte b followed by k zero bytes ("slicing by 8", Kounavis and Berry 2005).
 constexpr auto kTable = [] {
   std::array<std::array<std::uint32_t, 256>, 8> table{};
   for (std::uint32_t byte = 0; byte < 256; ++byte) {
     std::uint32_t remainder = byte;
-    for (int bit = 0; bit < 8; ++bit) remainder = remainder >> 1 ^ (remainder & 1 ? 0x82F63B78u : 0u);
+    for (int bit = 0; bit < 8; ++bit) remainder = remainder >> 1 ^ (remainder & 1 ? kPolynomial : 0u);
     table[0][byte] = remainder;
   }
   for (std::size_t k = 1; k < 8; ++k) {
@@ -60,6 +62,34 @@ inline std::uint32_t step1(std::uint32_t, std::byte) { throw std::logic_error("n
 #endif
 
 }  // namespace
+
+namespace {
+
+// The product of two polynomials, modulo that of the checksum; the highest bit is that of x^0.
+constexpr std::uint32_t product(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t sum = 0;
+  for (; a != 0; a <<= 1) {
+    if ((a & 0x80000000u) != 0) sum ^= b;
+    b = b >> 1 ^ ((b & 1) != 0 ? kPolynomial : 0);
+  }
+  return sum;
+}
+
+// x^(8 2^k)
+constexpr auto kPowers = [] {
+  std::array<std::uint32_t, 61> powers{0x80000000u >> 8};
+  for (std::size_t k = 1; k < powers.size(); ++k) powers[k] = product(powers[k - 1], powers[k - 1]);
+  return powers;
+}();
+
+}  // namespace
+
+std::uint32_t crc32c_moved(std::uint32_t crc, std::uint64_t bytes) {
+  for (std::size_t k = 0; bytes != 0; bytes >>= 1, ++k) {
+    if ((bytes & 1) != 0) crc = product(kPowers[k], crc);
+  }
+  return crc;
+}
 
 std::uint32_t crc32c_portable(std::span<const std::byte> data, std::uint32_t before) {
   std::uint32_t crc = ~before;

@@ -28,6 +28,7 @@
 #include <utility>
 
 #include "storage/memory.hpp"
+#include "storage/process.hpp"
 
 namespace recengine {
 
@@ -162,7 +163,7 @@ class EpochDomain {
   std::mutex pause_mutex_;
   // Who holds the pause. Relaxed: only compared with the reading thread's own id, which only that thread stores.
   std::atomic<std::thread::id> pauser_{};
-  std::mutex retired_mutex_;
+  ForkMutex retired_mutex_;
   // Guarded by retired_mutex_; tickets ascend. A list, so that moving out what is due allocates nothing.
   std::list<Retired> retired_;
 };

@@ -5,12 +5,19 @@
 
 #include <algorithm>
 #include <string>
-#include <system_error>
 
 namespace recengine {
 
 void fail_io(const char* what, const std::filesystem::path& path) {
   throw std::system_error(errno, std::generic_category(), std::string("cannot ") + what + " " + path.string());
+}
+
+void fail_after(const std::string& done, const std::system_error& failure) {
+  // std::system_error adds what the code means, and has added it to this one.
+  std::string said = failure.what();
+  const std::string meaning = ": " + failure.code().message();
+  if (said.ends_with(meaning)) said.resize(said.size() - meaning.size());
+  throw std::system_error(failure.code(), done + "; then: " + said);
 }
 
 void File::reset() {

@@ -7,12 +7,17 @@
 #include <cstddef>
 #include <filesystem>
 #include <span>
+#include <string>
+#include <system_error>
 #include <utility>
 
 namespace recengine {
 
 // Throws std::system_error with errno: "cannot <what> <path>".
 [[noreturn]] void fail_io(const char* what, const std::filesystem::path& path);
+
+// Throws the failure again, after what had been done before it: "<done>; then: <what it said>".
+[[noreturn]] void fail_after(const std::string& done, const std::system_error& failure);
 
 inline constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;  // one system call moves less than 2 GiB
 

@@ -6,8 +6,9 @@
 
 namespace recengine {
 
-IdIndex::IdIndex(const IdSpan& ids, std::size_t text, std::span<const std::uint64_t> words, std::size_t live)
-    : ids_(ids), text_(text), words_(words), live_(live) {
+IdIndex::IdIndex(const IdSpan& ids, std::size_t text, std::span<const std::uint64_t> words, std::size_t live,
+                 const IdHashKey& key, std::size_t farthest)
+    : ids_(ids), text_(text), words_(words), live_(live), key_(key), farthest_(std::min(farthest, words.size() - 1)) {
   if (!std::has_single_bit(words.size()) || words.size() <= live) {
     throw std::invalid_argument("the index of ids has an impossible size");
   }
@@ -24,14 +25,18 @@ std::size_t IdIndex::first_place(std::uint64_t hash, std::size_t capacity) {
   return capacity == 1 ? 0 : hash >> (64 - std::countr_zero(capacity));
 }
 
-std::uint64_t IdIndex::hash_of(const IdSpan& ids, std::size_t row) {
-  return ids.kind == IdKind::kString ? IdMap::hash(ids.string_at(row)) : IdMap::hash(ids.ints[row]);
+std::uint64_t IdIndex::hash_of(const IdSpan& ids, std::size_t row, const IdHashKey& key) {
+  return ids.kind == IdKind::kString ? hash_id(ids.string_at(row), key) : hash_id(ids.ints[row], key);
 }
 
-void IdIndex::place(std::span<std::uint64_t> words, std::uint64_t hash, Row row) {
+bool IdIndex::place(std::span<std::uint64_t> words, std::uint64_t hash, Row row) {
   std::size_t at = first_place(hash, words.size());
-  while (words[at] != 0) at = (at + 1) & (words.size() - 1);
+  for (std::size_t far = 0; words[at] != 0; ++far) {
+    if (far == kFarthest) return false;
+    at = (at + 1) & (words.size() - 1);
+  }
   words[at] = hash << 32 | (row + 1);
+  return true;
 }
 
 std::string_view IdIndex::string_at(Row row) const {
@@ -43,7 +48,7 @@ std::string_view IdIndex::string_at(Row row) const {
 template <class Equal>
 Row IdIndex::find_if(std::uint64_t hash, Equal equal) const {
   std::size_t at = first_place(hash, words_.size());
-  for (std::size_t probes = 0; probes < words_.size(); ++probes, at = (at + 1) & (words_.size() - 1)) {
+  for (std::size_t far = 0; far <= farthest_; ++far, at = (at + 1) & (words_.size() - 1)) {
     const std::uint64_t word = words_[at];
     if (word == 0) return kNoRow;
     const auto row = static_cast<Row>(word) - 1;
@@ -54,12 +59,12 @@ Row IdIndex::find_if(std::uint64_t hash, Equal equal) const {
 
 Row IdIndex::find(std::int64_t id) const {
   if (kind() != IdKind::kInt) return kNoRow;
-  return find_if(IdMap::hash(id), [&](Row row) { return ids_.ints[row] == id; });
+  return find_if(hash_id(id, key_), [&](Row row) { return ids_.ints[row] == id; });
 }
 
 Row IdIndex::find(std::string_view id) const {
   if (kind() != IdKind::kString) return kNoRow;
-  return find_if(IdMap::hash(id), [&](Row row) { return string_at(row) == id; });
+  return find_if(hash_id(id, key_), [&](Row row) { return string_at(row) == id; });
 }
 
 }  // namespace recengine

@@ -1,14 +1,16 @@
 // IdIndex: the way from ids to rows as a file holds it (docs/file-format.md), used as it lies there.
 //
 // A hash table with open addressing and linear probing, of a power of two of words: 0, or the row plus one in the lower
-// half and the lower half of the id's hash in the upper half. An id's first place is the upper bits of its hash.
+// half and the lower half of the id's hash in the upper half. An id's first place is the upper bits of its hash, and it
+// lies at most kFarthest places behind it.
 //
-// Nothing in it is trusted: a row out of range is passed over, an id whose offsets are wrong is empty, a table without
-// an empty place is searched once around. What is found has the id that was asked for.
+// Nothing in it is trusted: a row out of range is passed over, an id whose offsets are wrong is empty, and nobody looks
+// farther than that. What is found has the id that was asked for.
 //
 // Thread safety: immutable. What it refers to must outlive it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -21,9 +23,14 @@ namespace recengine {
 
 class IdIndex {
  public:
-  // The id of each row, and the table. A string's offsets lie within `text`. Throws std::invalid_argument unless the
-  // table has a power of two of words, more than there are `live` rows.
-  IdIndex(const IdSpan& ids, std::size_t text, std::span<const std::uint64_t> words, std::size_t live);
+  // At three quarters full a few hundred places are the most that chance ever makes.
+  static constexpr std::size_t kFarthest = 4096;
+
+  // The id of each row, the table and the key of its hashes; how far ids may lie from their places. A string's offsets
+  // lie within `text`. Throws std::invalid_argument unless the table has a power of two of words, more than there are
+  // `live` rows.
+  IdIndex(const IdSpan& ids, std::size_t text, std::span<const std::uint64_t> words, std::size_t live,
+          const IdHashKey& key = {}, std::size_t farthest = kFarthest);
 
   IdKind kind() const { return ids_.kind; }
   std::size_t size() const { return live_; }
@@ -36,14 +43,17 @@ class IdIndex {
   std::int64_t int_at(Row row) const { return ids_.ints[row]; }
   std::string_view string_at(Row row) const;
 
-  // The table of those rows for which is_live(row).
+  // The table of those rows for which is_live(row). By key 0, so that equal ids give equal files; unless too many fall
+  // on one place: then they were chosen for that, and the key is drawn.
+  struct Built {
+    std::vector<std::uint64_t> words;
+    IdHashKey key;
+  };
   template <class Live>
-  static std::vector<std::uint64_t> build(const IdSpan& ids, Live is_live) {
-    std::vector<std::uint64_t> words(capacity(count(ids, is_live)));
-    for (std::size_t row = 0; row < ids.size; ++row) {
-      if (is_live(row)) place(words, hash_of(ids, row), static_cast<Row>(row));
-    }
-    return words;
+  static Built build(const IdSpan& ids, Live is_live) {
+    Built built{std::vector<std::uint64_t>(capacity(count(ids, is_live))), {}};
+    while (!try_build(ids, is_live, built)) built.key = IdHashKey::random();
+    return built;
   }
 
  private:
@@ -53,9 +63,18 @@ class IdIndex {
     for (std::size_t row = 0; row < ids.size; ++row) live += is_live(row) ? 1 : 0;
     return live;
   }
+  template <class Live>
+  static bool try_build(const IdSpan& ids, Live is_live, Built& built) {
+    std::fill(built.words.begin(), built.words.end(), 0);
+    for (std::size_t row = 0; row < ids.size; ++row) {
+      if (is_live(row) && !place(built.words, hash_of(ids, row, built.key), static_cast<Row>(row))) return false;
+    }
+    return true;
+  }
   static std::size_t capacity(std::size_t ids);
-  static std::uint64_t hash_of(const IdSpan& ids, std::size_t row);
-  static void place(std::span<std::uint64_t> words, std::uint64_t hash, Row row);
+  static std::uint64_t hash_of(const IdSpan& ids, std::size_t row, const IdHashKey& key);
+  // False if that would be too far.
+  static bool place(std::span<std::uint64_t> words, std::uint64_t hash, Row row);
   static std::size_t first_place(std::uint64_t hash, std::size_t capacity);
 
   template <class Equal>
@@ -65,6 +84,8 @@ class IdIndex {
   std::size_t text_;
   std::span<const std::uint64_t> words_;
   std::size_t live_;
+  IdHashKey key_;
+  std::size_t farthest_;
 };
 
 }  // namespace recengine

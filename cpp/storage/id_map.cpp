@@ -17,56 +17,13 @@ constexpr std::size_t kBlock = 32;  // ids looked up together; about as many as 
 
 bool crowded(std::size_t used, std::size_t capacity) { return used * 10 > capacity * 7; }
 
-template <class T>
-T load_bytes(const char* from) {
-  T value;
-  std::memcpy(&value, from, sizeof(T));
-  return value;
+std::uint16_t block_length(const char* block) {
+  std::uint16_t length;
+  std::memcpy(&length, block, sizeof(length));
+  return length;
 }
-
-// The two halves of the 128-bit product, folded (the mixing step of wyhash, Wang Yi 2019).
-std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
-  __extension__ using Wide = unsigned __int128;
-  const Wide product = static_cast<Wide>(a) * b;
-  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
-}
-
-std::uint16_t block_length(const char* block) { return load_bytes<std::uint16_t>(block); }
 
 }  // namespace
-
-std::uint64_t IdMap::IntKey::hash(Id id) {
-  // A bijection of 64 bits: MurmurHash3's finaliser with Stafford's constants (mix 13).
-  std::uint64_t h = static_cast<std::uint64_t>(id) + 0x9E3779B97F4A7C15u;
-  h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9u;
-  h = (h ^ (h >> 27)) * 0x94D049BB133111EBu;
-  return h ^ (h >> 31);
-}
-
-std::uint64_t IdMap::StringKey::hash(Id id) {
-  constexpr std::uint64_t k0 = 0xA0761D6478BD642Fu, k1 = 0xE7037ED1A0B428DBu, k2 = 0x8EBC6AF09C88C6E3u;
-  const char* at = id.data();
-  std::size_t left = id.size();
-  std::uint64_t h = k0 ^ left;
-  for (; left > 16; left -= 16, at += 16) {
-    h = mix(load_bytes<std::uint64_t>(at) ^ k1, load_bytes<std::uint64_t>(at + 8) ^ h);
-  }
-  std::uint64_t a = 0;
-  std::uint64_t b = 0;  // the last 0 to 16 bytes; the two loads may overlap
-  if (left >= 8) {
-    a = load_bytes<std::uint64_t>(at);
-    b = load_bytes<std::uint64_t>(at + left - 8);
-  } else if (left >= 4) {
-    a = load_bytes<std::uint32_t>(at);
-    b = load_bytes<std::uint32_t>(at + left - 4);
-  } else if (left > 0) {
-    a = static_cast<std::uint64_t>(static_cast<unsigned char>(at[0])) << 16 |
-        static_cast<std::uint64_t>(static_cast<unsigned char>(at[left / 2])) << 8 |
-        static_cast<unsigned char>(at[left - 1]);
-  }
-  h = mix(a ^ k1, b ^ h);
-  return mix(h ^ k2, id.size() ^ k1);
-}
 
 IdMap::StringKey::Owner IdMap::StringKey::make(Id id) {
   const auto length = static_cast<std::uint16_t>(id.size());
@@ -199,8 +156,9 @@ Row IdMap::erase_as(typename Key::Id id) {
     found = probe<Key>(shard.table.load(std::memory_order_relaxed), tag_of(hash), id);
     if (found.entry == nullptr) return kNoRow;
     word = found.entry->word;  // the entry may be gone with its table once the mutex is free
-    // Relaxed: readers that still see the row are pinned, and the epoch keeps row and string for them.
-    found.entry->row.store(kTombstone, std::memory_order_relaxed);
+    // Release: whoever misses the id sees why. Readers that still see the row are pinned, and the epoch keeps row and
+    // string for them.
+    found.entry->row.store(kTombstone, std::memory_order_release);
     --shard.live;
   }
   size_.fetch_sub(1, std::memory_order_relaxed);
@@ -256,8 +214,7 @@ void IdMap::reserve(std::size_t extra) {
 std::size_t IdMap::memory_bytes() const {
   std::size_t bytes = sizeof(*this) + ids_.memory_bytes() + string_bytes_.load(std::memory_order_relaxed);
   for (const Shard& shard : shards_) {
-    const std::lock_guard lock(shard.mutex);
-    const Table* table = shard.table.load(std::memory_order_relaxed);
+    const Table* table = shard.table.load(std::memory_order_acquire);  // with its size
     if (table != nullptr) bytes += sizeof(Table) + table->memory.bytes();
   }
   return bytes;

@@ -24,6 +24,7 @@
 
 #include "storage/chunked.hpp"
 #include "storage/epoch.hpp"
+#include "storage/id_hash.hpp"
 #include "storage/memory.hpp"
 
 namespace recengine {
@@ -120,9 +121,11 @@ class IdMap {
   void reserve(std::size_t extra);
 
   std::size_t size() const { return size_.load(std::memory_order_acquire); }
-  std::size_t memory_bytes() const;  // strings as long as they are, without what the allocator adds
+  std::size_t string_bytes() const { return string_bytes_.load(std::memory_order_relaxed); }  // a figure
+  // Strings as long as they are, without what the allocator adds. REQUIRES: this thread is pinned.
+  std::size_t memory_bytes() const;
 
-  // Fixed functions of the id, the same in every process.
+  // Fixed functions of the id within this process, which nobody outside it knows (id_hash.hpp).
   static std::uint64_t hash(std::int64_t id) { return IntKey::hash(id); }
   static std::uint64_t hash(std::string_view id) { return StringKey::hash(id); }
 
@@ -135,7 +138,7 @@ class IdMap {
     using Id = std::int64_t;
     using Owner = std::uint64_t;  // holds the word until it is stored
     static constexpr IdKind kKind = IdKind::kInt;
-    static std::uint64_t hash(Id id);
+    static std::uint64_t hash(Id id) { return keyed_hash(id, kProcessKey); }
     static Owner make(Id id) { return static_cast<std::uint64_t>(id); }
     static std::uint64_t release(Owner& owner) { return owner; }
     static bool equal(std::uint64_t word, Id id) { return word == static_cast<std::uint64_t>(id); }
@@ -145,7 +148,7 @@ class IdMap {
     using Id = std::string_view;
     using Owner = std::unique_ptr<char[]>;  // uint16 length, then the bytes
     static constexpr IdKind kKind = IdKind::kString;
-    static std::uint64_t hash(Id id);
+    static std::uint64_t hash(Id id) { return hash_id(id, kProcessKey); }
     static Owner make(Id id);
     static std::uint64_t release(Owner& owner) { return reinterpret_cast<std::uintptr_t>(owner.release()); }
     static bool equal(std::uint64_t word, Id id) { return load(word) == id; }

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace recengine {
@@ -15,10 +16,10 @@ class Interrupt {
   virtual bool requested() = 0;  // cheap enough to be asked every few microseconds
 };
 
-// Thrown by work that was stopped.
+// Thrown by work that was stopped; it may say how far it has come.
 class Interrupted : public std::runtime_error {
  public:
-  Interrupted() : std::runtime_error("interrupted") {}
+  explicit Interrupted(const std::string& done = "") : std::runtime_error(done) {}
 };
 
 inline thread_local Interrupt* current_interrupt = nullptr;

@@ -108,6 +108,18 @@ class RowTable {
     kernels.store_stochastic(values, scratch.data(), stride_, key);
   }
 
+  // Calls visit(elements) for the rows [0, rows), padding included, some at a time. REQUIRES: nobody writes them.
+  template <class Element, class Visit>
+  void for_each_piece(Row rows, Visit visit) const {
+    constexpr std::size_t kPiece = 4096;
+    for_each_run(rows, [&](std::size_t first, std::size_t count) {
+      for (std::size_t done = 0; done < count; done += kPiece) {
+        const std::size_t size = std::min(kPiece, count - done);
+        visit(std::span<const Element>(at<Element>(static_cast<Row>(first + done)), size * stride_));
+      }
+    });
+  }
+
   // Starts to load the row, or of a long one what comes before the hardware follows by itself.
   void prefetch(Row row) const {
     constexpr std::size_t kFirstBytes = 1024;

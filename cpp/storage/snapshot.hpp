@@ -30,7 +30,7 @@ class FormatError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-inline constexpr std::uint32_t kFormatVersion = 2;  // that is written
+inline constexpr std::uint32_t kFormatVersion = 3;  // that is written
 inline constexpr std::uint32_t kOldestVersion = 1;  // that is read
 inline constexpr std::uint32_t kMappableVersion = 2;
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from recengine import _core
 
 __all__ = ["Filter"]
@@ -54,6 +56,18 @@ class Filter:
 
     def __repr__(self) -> str:
         return self._text
+
+    def __copy__(self) -> Filter:
+        return self  # it never changes
+
+    def __deepcopy__(self, memo: object) -> Filter:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self._text} cannot be pickled: a filter is of one engine; make it where it is needed, by that engine's "
+            "filter and group"
+        )
 
     def _for(self, engine: _core.Engine) -> _core.Filter:
         if engine is not self._engine:

@@ -52,3 +52,6 @@ class Ids:
 
     def __repr__(self) -> str:
         return f"<{len(self)} {self._kind}s>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a view of an engine's {self._kind}s cannot be pickled or copied: take a list of it")

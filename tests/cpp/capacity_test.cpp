@@ -45,7 +45,7 @@ Settings limited(Eviction evict) {
 void test_threads(Eviction evict) {
   const auto folder = std::filesystem::temp_directory_path() / ("recengine-capacity-" + std::to_string(getpid()));
   std::filesystem::remove_all(folder);
-  std::unique_ptr<Engine> engine = Engine::open(folder, limited(evict), {SyncMode::kOs, 1u << 16, false});
+  std::unique_ptr<Engine> engine = Engine::open(folder, limited(evict), {SyncMode::kOs, 1u << 16, false, {}});
   std::atomic<bool> stop{false};
   // What there is no room for is refused, or skipped; what another has evicted meanwhile is unknown.
   const auto guarded = [](auto work) {
@@ -94,7 +94,7 @@ void test_threads(Eviction evict) {
   CHECK(users.ids.size() > kUsers / 2 && items.ids.size() > kItems / 2);
   engine->checkpoint();
   engine.reset();
-  engine = Engine::open(folder, limited(evict), {SyncMode::kOs, 0, false});
+  engine = Engine::open(folder, limited(evict), {SyncMode::kOs, 0, false, {}});
   CHECK(engine->user_factors().ids.ints == users.ids.ints && engine->item_factors().ids.ints == items.ids.ints);
   engine.reset();
   std::filesystem::remove_all(folder);

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <thread>
 #include <vector>
@@ -175,6 +176,18 @@ void any_timestamp_does() {
   }
 }
 
+Cooccurrence::Stored stored(const Cooccurrence& lists, Row item, std::optional<Row> gone = {}) {
+  Cooccurrence::Stored list{{}, {}, {}, lists.stored_window(item), lists.level(item)};
+  lists.for_each_entry(
+      item, [gone](Row row) { return row == gone; },
+      [&list](const Cooccurrence::Entry& entry) {
+        list.entries.push_back(entry.neighbor);
+        list.after.push_back(entry.after);
+        list.before.push_back(entry.before);
+      });
+  return list;
+}
+
 void stored_lists_go_on_as_they_were() {
   std::mt19937 random(3);
   Cooccurrence lists(5, 7.0), again(5, 7.0);
@@ -188,15 +201,24 @@ void stored_lists_go_on_as_they_were() {
   };
   learn(lists, 700, 0);
   lists.erase_if(20, [](Row row) { return row % 6 == 1; });
-  for (Row item = 0; item < 20; ++item) again.restore(item, lists.stored(item));
+  for (Row item = 0; item < 20; ++item) again.restore(item, stored(lists, item));
   std::mt19937 same = random;
   learn(lists, 300, 600);
   random = same;
   learn(again, 300, 600);
   for (Row item = 0; item < 20; ++item) {
-    const Cooccurrence::Stored one = lists.stored(item), other = again.stored(item);
+    const Cooccurrence::Stored one = stored(lists, item), other = stored(again, item);
     CHECK(one.entries == other.entries && one.after == other.after && one.before == other.before);
     CHECK(one.window == other.window && one.level == other.level);
+  }
+  // What is left out of a stored list is what would be erased.
+  std::vector<Cooccurrence::Stored> without;
+  for (Row item = 0; item < 20; ++item) without.push_back(stored(lists, item, 4));
+  lists.erase_if(20, [](Row row) { return row == 4; });
+  for (Row item = 0; item < 20; ++item) {
+    const Cooccurrence::Stored one = stored(lists, item);
+    CHECK(one.entries == without[item].entries && one.after == without[item].after);
+    CHECK(one.before == without[item].before);
   }
 }
 

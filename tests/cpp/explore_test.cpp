@@ -281,6 +281,33 @@ void nothing_to_choose_from() {
   CHECK_THROWS(std::invalid_argument, engine.explore(id_of(1), query, all_options()[0]));
 }
 
+// Whatever a policy may come to: the engine keeps no decision that nobody could read again, and is as it was.
+void what_no_reader_takes_is_not_kept() {
+  Engine engine((Settings()));
+  for (std::int64_t n = 0; n < 60; ++n) engine.learn_one(id_of(n % 5), id_of(n % 20), 1, 1, kLatest);
+  QueryOptions query;
+  query.k = 3;
+  const Decision good = engine.explore(id_of(1), query, options_of(PolicyKind::kSoftmax, 0.5));
+  const auto refused = [&](auto change) {
+    auto bad = std::make_shared<Decision>(good);
+    change(*bad);
+    CHECK_THROWS(std::invalid_argument, engine.impression(bad, kLatest));
+  };
+  refused([](Decision& bad) { bad.scores[1] = INFINITY; });
+  refused([](Decision& bad) { bad.scores.pop_back(); });
+  refused([](Decision& bad) { bad.slate[0] = bad.slate[1]; });
+  refused([](Decision& bad) { bad.slate[0] = 1000; });
+  refused([](Decision& bad) { bad.log_propensities[0] = 0.1; });
+  refused([](Decision& bad) { bad.log_propensities.pop_back(); });
+  refused([](Decision& bad) { bad.errors = {0.1}; });
+  refused([](Decision& bad) { bad.context = {NAN}; });
+  refused([](Decision& bad) { bad.removed = {3, 2}; });
+  refused([](Decision& bad) { bad.policy.parameter = NAN; });
+  refused([](Decision& bad) { bad.seed = ~std::uint64_t{0}; });
+  CHECK(engine.impressions().copy().empty());
+  CHECK(engine.impression(std::make_shared<Decision>(good), kLatest) == 1);
+}
+
 }  // namespace
 }  // namespace recengine
 
@@ -291,5 +318,6 @@ int main() {
   recengine::first_propensities_are_those_of_lists_of_one();
   recengine::lists_are_judged();
   recengine::nothing_to_choose_from();
+  recengine::what_no_reader_takes_is_not_kept();
   recengine::everything_at_once();
 }

@@ -158,8 +158,8 @@ void moves_are_seen_whole() {
   for (int k = 0; k < 200000; ++k) {
     const auto pin = domain.pin_reader();
     const FilterTerm* unknown = nullptr;
-    CHECK(!sets.compile(group(1) & group(2), &unknown)->admits(7));
-    CHECK(sets.compile(group(2) | group(1), &unknown)->admits(7));
+    CHECK(!sets.compile(group(1) & group(2), false, &unknown)->admits(7));
+    CHECK(sets.compile(group(2) | group(1), false, &unknown)->admits(7));
   }
   stop = true;
   mover.join();

@@ -1,5 +1,6 @@
 // IdMap: exact against std::unordered_map, all or nothing, no growth under churn, and safe while rows are reused.
 #include "storage/id_map.hpp"
+#include "storage/id_index.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -120,21 +121,46 @@ void the_first_id_settles_the_kind() {
   CHECK(row == kNoRow);
 }
 
-void hashes_are_fixed() {
-  CHECK(IdMap::hash(std::int64_t{0}) == 0xE220A8397B1DCDAFu);  // as splitmix64, seed 0
-  std::set<std::uint64_t> seen;                                // every length and every byte counts
-  for (std::size_t length = 0; length <= 80; ++length) {
-    std::string id(length, '\0');
-    CHECK(seen.insert(IdMap::hash(std::string_view(id))).second);
-    for (char& byte : id) {
-      byte = 1;
-      CHECK(seen.insert(IdMap::hash(std::string_view(id))).second);
-      byte = 0;
+constexpr IdHashKey kFileKey{};
+
+void hashes_of_files_are_fixed() {
+  CHECK(hash_id(std::int64_t{0}, kFileKey) == 0xE220A8397B1DCDAFu);  // as splitmix64, seed 0
+  for (const IdHashKey key : {kFileKey, IdHashKey{1, 2}, kProcessKey}) {
+    std::set<std::uint64_t> seen;  // every length and every byte counts
+    for (std::size_t length = 0; length <= 80; ++length) {
+      std::string id(length, '\0');
+      CHECK(seen.insert(hash_id(std::string_view(id), key)).second);
+      for (char& byte : id) {
+        byte = 1;
+        CHECK(seen.insert(hash_id(std::string_view(id), key)).second);
+        byte = 0;
+      }
+    }
+    for (int bit = 0; bit < 64; ++bit) {
+      CHECK(seen.insert(hash_id(static_cast<std::int64_t>(std::uint64_t{1} << bit), key)).second);
     }
   }
 }
 
-// Ids whose hashes share their shard and their tag: found by running the int hash backwards.
+// Every bit of an id changes each bit of its hash about half of the time, whatever the key.
+void hashes_avalanche() {
+  std::mt19937_64 random(11);
+  for (int bit = 0; bit < 64; ++bit) {
+    std::array<int, 64> flips{};
+    constexpr int kRounds = 2000;
+    for (int round = 0; round < kRounds; ++round) {
+      const IdHashKey key = round % 2 == 0 ? kProcessKey : IdHashKey{random(), random() | 1};
+      const std::uint64_t id = round % 3 == 0 ? static_cast<std::uint64_t>(round) : random();
+      const std::uint64_t difference = hash_id(static_cast<std::int64_t>(id), key) ^
+                                       hash_id(static_cast<std::int64_t>(id ^ std::uint64_t{1} << bit), key);
+      for (int out = 0; out < 64; ++out)
+        flips[static_cast<std::size_t>(out)] += static_cast<int>(difference >> out & 1);
+    }
+    for (const int count : flips) CHECK(count > kRounds * 4 / 10 && count < kRounds * 6 / 10);
+  }
+}
+
+// Ids with the hashes that somebody wishes for: found by running the function of files backwards.
 std::int64_t id_with_hash(std::uint64_t h) {
   const auto unshift = [](std::uint64_t x, int by) {
     std::uint64_t y = x;
@@ -151,16 +177,45 @@ std::int64_t id_with_hash(std::uint64_t h) {
   return static_cast<std::int64_t>(unshift(h, 30) - 0x9E3779B97F4A7C15u);
 }
 
+// Ids that share their shard and their tag: rare pairs, of which there are about eight among so many.
 void colliding_ids_stay_apart() {
   EpochDomain domain;
   const EpochDomain::Pin pin = domain.pin_writer();
   IdMap map(domain);
-  constexpr Row kIds = 500;
-  const auto id = [](std::uint64_t k) { return id_with_hash(k << 32 | 0x12345678u); };
-  CHECK(IdMap::hash(id(3)) == (std::uint64_t{3} << 32 | 0x12345678u));
-  for (Row k = 0; k < kIds; ++k) map.insert(id(k), [k] { return k; });
-  for (Row k = 0; k < kIds; k += 2) CHECK(map.erase(id(k)) == k);
-  for (Row k = 0; k < 2 * kIds; ++k) CHECK(map.find(id(k)) == (k < kIds && k % 2 == 1 ? k : kNoRow));
+  std::vector<std::pair<std::uint64_t, std::int64_t>> hashed;
+  for (std::int64_t id = 0; id < 1 << 21; ++id) {
+    hashed.emplace_back(IdMap::hash(id) & 0xFC000000FFFFFFFFu, id);
+  }
+  std::sort(hashed.begin(), hashed.end());
+  Row pairs = 0;
+  for (std::size_t k = 1; k < hashed.size() && pairs < 20; ++k) {
+    if (hashed[k].first != hashed[k - 1].first) continue;
+    const std::int64_t one = hashed[k - 1].second, other = hashed[k].second;
+    const Row row = 2 * pairs++;
+    map.insert(one, [row] { return row; });
+    CHECK(map.find(other) == kNoRow);
+    map.insert(other, [row] { return row + 1; });
+    CHECK(map.find(one) == row && map.find(other) == row + 1);
+    CHECK(map.erase(one) == row);
+    CHECK(map.find(one) == kNoRow && map.find(other) == row + 1);
+  }
+}
+
+// As many ids as one likes on one place of a file's index: it is built by another function, as fast as any, and serves.
+void an_index_withstands_ids_made_against_it() {
+  std::vector<std::int64_t> ids;
+  for (std::uint64_t k = 0; k < 30'000; ++k) ids.push_back(id_with_hash(std::uint64_t{5} << 40 | k));
+  CHECK(hash_id(ids[3], kFileKey) == (std::uint64_t{5} << 40 | 3));
+  const auto all = [](std::size_t) { return true; };
+  const IdSpan span{IdKind::kInt, ids.size(), ids.data(), nullptr, nullptr};
+  const IdIndex::Built built = IdIndex::build(span, all);
+  CHECK(!built.key.is_zero());
+  const IdIndex index(span, 0, built.words, ids.size(), built.key);
+  for (Row row = 0; row < ids.size(); ++row) CHECK(index.find(ids[row]) == row);
+  CHECK(index.find(id_with_hash(std::uint64_t{5} << 40 | ids.size())) == kNoRow);
+  const IdSpan few{IdKind::kInt, 4000, ids.data(), nullptr, nullptr};
+  CHECK(IdIndex::build(few, all).key.is_zero());
+  CHECK(IdIndex::build(few, all).words == IdIndex::build(few, all).words);
 }
 
 void a_failed_allocation_changes_nothing() {
@@ -425,8 +480,10 @@ void run_both() {
 int main() {
   recengine::unusual_ids_are_kept_exactly();
   recengine::the_first_id_settles_the_kind();
-  recengine::hashes_are_fixed();
+  recengine::hashes_of_files_are_fixed();
+  recengine::hashes_avalanche();
   recengine::colliding_ids_stay_apart();
+  recengine::an_index_withstands_ids_made_against_it();
   recengine::a_failed_allocation_changes_nothing();
   recengine::reserved_room_is_used();
   recengine::only_short_utf8_is_an_id();

@@ -42,7 +42,7 @@ void index_finds_what_it_holds() {
     const auto is_live = [](std::size_t row) { return row % 3 != 1; };
     for (const IdKind kind : {IdKind::kInt, IdKind::kString}) {
       const IdSpan ids{kind, size, ints.data(), text.data(), offsets.data()};
-      const std::vector<std::uint64_t> words = IdIndex::build(ids, is_live);
+      const std::vector<std::uint64_t> words = IdIndex::build(ids, is_live).words;
       const std::size_t live = size - (size + 1) / 3;
       const IdIndex index(ids, text.size(), words, live);
       CHECK(index.used() == live);

@@ -1,6 +1,7 @@
 // Everything at once, for a while: learners, queries of every kind, policies with impressions and feedback, ids that
-// come and go, changes of filters and settings, offline training, checkpoints, and readers of the newest snapshot. Then
-// the folder must hold what the engine held. For sanitizers; RECENGINE_MIXED_SECONDS says for how long (2).
+// come and go, changes of filters and settings, offline training, checkpoints, and readers of the newest snapshot,
+// copied or mapped and reloaded. Then the folder must hold what the engine held. For sanitizers;
+// RECENGINE_MIXED_SECONDS says for how long (2).
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +9,8 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -158,12 +161,47 @@ class Load {
     }
   }
 
+  // The same of a mapped snapshot, which goes on to the next one while another thread asks.
+  void follow(const std::filesystem::path& folder) {
+    std::shared_ptr<Engine> mapped = map(folder);
+    std::mutex mutex;  // of the pointer
+    const auto current = [&] {
+      const std::lock_guard lock(mutex);
+      return mapped;
+    };
+    std::thread asker([&] {
+      Random random(99, 0);
+      while (!stop_.load(std::memory_order_relaxed)) {
+        check(current()->recommend(id_of(random.below(static_cast<std::uint32_t>(kUsers))), {}));
+      }
+    });
+    while (goes_on()) {
+      try {
+        if (std::shared_ptr<Engine> newer = current()->reloaded()) {
+          const std::lock_guard lock(mutex);
+          mapped.swap(newer);
+        }
+      } catch (const std::system_error&) {  // a checkpoint has just replaced it
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    asker.join();
+  }
+
   std::uint64_t calls = 0, events = 0, shown = 0;
 
  private:
   static void check(const Rankings& rankings) {
     CHECK(rankings.ids.size() == rankings.scores.size());
     for (const float score : rankings.scores) CHECK(!std::isnan(score));
+  }
+  static std::shared_ptr<Engine> map(const std::filesystem::path& folder) {
+    for (;;) {
+      try {
+        return Engine::load_mapped(folder.string(), false);
+      } catch (const std::system_error&) {  // the same
+      }
+    }
   }
   template <class Call>
   static void unless_unknown(Call call) {
@@ -214,7 +252,7 @@ void test_mixed_load(std::chrono::duration<double> length) {
     engine->set_items(span_of(all), rows, nullptr);
     std::atomic<bool> stop{false};
     std::vector<Load> loads;
-    for (std::uint64_t seed = 0; seed < 9; ++seed) loads.emplace_back(*engine, stop, seed);
+    for (std::uint64_t seed = 0; seed < 10; ++seed) loads.emplace_back(*engine, stop, seed);
     std::vector<std::thread> threads;
     threads.emplace_back([&] { loads[0].learn("zero"); });
     threads.emplace_back([&] { loads[1].learn("one"); });
@@ -225,6 +263,7 @@ void test_mixed_load(std::chrono::duration<double> length) {
     threads.emplace_back([&] { loads[6].train(); });
     threads.emplace_back([&] { loads[7].checkpoint(); });
     threads.emplace_back([&] { loads[8].read(folder.path); });
+    threads.emplace_back([&] { loads[9].follow(folder.path); });
     std::this_thread::sleep_for(length);
     stop.store(true);
     for (std::thread& thread : threads) thread.join();

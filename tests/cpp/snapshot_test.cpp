@@ -82,6 +82,8 @@ void checksums_match_the_standard() {
     const std::uint32_t whole = crc32c_portable(bytes_of(piece));
     CHECK(crc32c_portable(bytes_of(piece.substr(cut)), crc32c_portable(bytes_of(piece.substr(0, cut)))) == whole);
     CHECK(crc32c(bytes_of(piece.substr(cut)), crc32c(bytes_of(piece.substr(0, cut)))) == whole);
+    const std::uint32_t parts[] = {crc32c(bytes_of(piece.substr(0, cut))), crc32c(bytes_of(piece.substr(cut)))};
+    CHECK((crc32c_moved(parts[0], piece.size() - cut) ^ parts[1]) == whole);
     if (has_hardware_crc32c()) CHECK(crc32c_hardware(bytes_of(piece)) == whole);
   }
 }

@@ -68,7 +68,7 @@ std::vector<std::string> seeds() {
   for (const bool ranks : {false, true}) {
     std::filesystem::remove_all(folder);
     {
-      const auto engine = Engine::open(folder.string(), settings_of(ranks), {SyncMode::kOs, 0, false});
+      const auto engine = Engine::open(folder.string(), settings_of(ranks), {SyncMode::kOs, 0, false, {}});
       for (std::int64_t n = 0; n < 4; ++n) engine->learn_one(number(n % 2), number(n), 1, 0.5f, static_cast<double>(n));
       const std::vector<std::int64_t> some{1, 2};
       const IdSpan ids{IdKind::kInt, some.size(), some.data(), nullptr, nullptr};

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy.typing as npt
 from recengine.columns import id_column, seconds
 
 Id = str | int
+
+_SNAPSHOT = re.compile(rb"snapshot-[0-9]{20}")  # of a folder; others are somebody else's
 
 
 def is_id(value: object) -> bool:
@@ -65,7 +68,7 @@ def file_name(path: str | os.PathLike[str]) -> bytes:
 
 
 def newest_snapshot(folder: bytes) -> bytes:
-    snapshots = [name for name in os.listdir(folder) if name.startswith(b"snapshot-")]
+    snapshots = [name for name in os.listdir(folder) if _SNAPSHOT.fullmatch(name)]
     if not snapshots:
         raise IsADirectoryError(errno.EISDIR, f"no file and no engine's folder: {os.fsdecode(folder)}")
     return os.path.join(folder, max(snapshots))

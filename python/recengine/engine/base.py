@@ -27,6 +27,28 @@ _DEFAULTS: dict[str, tuple[float, float, int]] = {
 }
 
 
+def shown_settings(core: Mapping[str, Any]) -> dict[str, Any]:
+    """The core's settings as the constructor takes them."""
+    settings = dict(core)
+    settings["item_features"] = tuple(settings["item_features"])
+    for name in ("max_users", "max_items", "user_budget"):
+        settings[name] = settings[name] or None
+    if settings["ranker"] == _NO_RANKER:
+        settings["ranker"] = None
+    doubles = (
+        "popularity_half_life",
+        "neighbors_half_life",
+        "user_budget",
+        "max_weight",
+        "max_value",
+        "max_ahead",
+    )  # the others are float32 in the core
+    return {
+        name: shortest(value) if isinstance(value, float) and name not in doubles else value
+        for name, value in settings.items()
+    }
+
+
 class Base:
     """What every part of the engine has: the core, and views of the ids it knows."""
 
@@ -166,24 +188,9 @@ class Base:
         >>> Engine(dim=32).settings["dim"]
         32
         """
-        settings = {**self._core.settings(), "learning_rate": self.learning_rate, "threads": self.threads}
-        settings["item_features"] = tuple(settings["item_features"])
-        for name in ("max_users", "max_items", "user_budget"):
-            settings[name] = settings[name] or None
-        if settings["ranker"] == _NO_RANKER:
-            settings["ranker"] = None
-        doubles = (
-            "popularity_half_life",
-            "neighbors_half_life",
-            "user_budget",
-            "max_weight",
-            "max_value",
-            "max_ahead",
-        )  # the others are float32 in the core
-        return {
-            name: shortest(value) if isinstance(value, float) and name not in doubles else value
-            for name, value in settings.items()
-        }
+        return shown_settings(
+            {**self._core.settings(), "learning_rate": self._core.learning_rate, "threads": self.threads}
+        )
 
     @property
     def maintenance(self) -> bool:

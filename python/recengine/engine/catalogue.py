@@ -109,7 +109,8 @@ class Catalogue(Base):
         self._core.set_groups(id_or_column(items), id_or_column(values))
 
     def group(self, *labels: Id) -> Filter:
-        """Items of any of these groups, as a filter. KeyError if a label is not known.
+        """Items of any of these groups, as a filter. A group is there as long as an item is in it: KeyError for a label
+        that no item has. In a filter that was made before, such a group matches nothing.
 
         >>> engine = Engine.from_factors([1], [[1.0]], [10, 11], [[1.0], [2.0]])
         >>> engine.set_groups([10], [1950])

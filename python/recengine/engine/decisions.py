@@ -73,7 +73,7 @@ class Decisions(Base):
         reward
             Within 1e6. Several for one item add up in the log.
         timestamp
-            As in `learn_one`; not before the impression's.
+            As in `learn_one`; before the impression's counts as at its time.
         learn
             False: only join and record.
 
@@ -83,7 +83,7 @@ class Decisions(Base):
             For an impression that is not known or has expired, whose user was removed, or an item that it did not show
             or that was removed since.
         ValueError
-            For a reward that is not a number, a timestamp before the impression's, or a new user where there is no
+            For a reward that is not a number, or a new user where there is no
             room (`max_users`). Nothing has changed then.
 
         Examples

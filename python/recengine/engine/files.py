@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from recengine import _core
 from recengine.engine.arguments import file_name, newest_snapshot
-from recengine.engine.base import Base
+from recengine.engine.base import Base, shown_settings
 
 EngineT = TypeVar("EngineT", bound="Files")
 
@@ -19,15 +19,23 @@ class Files(Base):
 
     __slots__ = ("_reloading",)
 
-    _reloading: Lock  # of a mapped engine
+    _reloading: dict[int, Lock]  # of a mapped engine, by process: a forked child may find its parent's taken
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything to one checksummed file: `load` gives an engine that goes on bit for bit as this one would.
 
         The file is a point in time: learning waits while it is written, queries go on. It is written beside `path`
-        and moved there when it is complete and on disk.
+        and moved there when it is complete and on disk. An engine with a folder can be saved when it is closed, and
+        when its log cannot be written.
 
         Raises OSError if it cannot be written; `path` is then as it was.
+
+        >>> import tempfile, pathlib
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "engine"
+        ...     Engine.from_factors(["ann"], [[1.0]], ["tea"], [[0.5]]).save(path)
+        ...     Engine.load(path).recommend("ann")
+        Ranking(tea: 0.5)
         """
         self._core.save(file_name(path))
 
@@ -75,7 +83,7 @@ class Files(Base):
         name = file_name(path)
         if mmap:
             engine._adopt(_core.Engine.load_mapped(name, bool(verify)))
-            engine._reloading = Lock()
+            engine._reloading = {}
             return engine
         for attempt in range(10):
             try:
@@ -110,7 +118,8 @@ class Files(Base):
         """
         if not self._core.mapped():
             raise ValueError("reload needs an engine that is mapped: Engine.load(path, mmap=True)")
-        with self._reloading:  # one after another: an older file never takes the place of a newer one
+        # One after another: an older file never takes the place of a newer one.
+        with self._reloading.setdefault(os.getpid(), Lock()):
             fresh = self._core.reloaded()
             if fresh is not None:
                 self._adopt(fresh)
@@ -140,7 +149,9 @@ class Files(Base):
         checkpoint_bytes
             Once the log is this long, and as long as the last snapshot, a thread takes a `checkpoint`. 0: never.
         salvage
-            Recover what comes before damage in the log, instead of raising: what comes after is deleted.
+            Recover what comes before damage in the log, instead of raising: what comes after is deleted. Damage is also
+            a record that is whole but says what this engine could not have done. Nothing is deleted where anything else
+            raises.
         settings
             As for the constructor, if the folder is new. Otherwise those that are given must be those of the folder;
             `threads` and `maintenance` are set.
@@ -152,7 +163,8 @@ class Files(Base):
         ValueError
             For a setting that is not valid, or not that of the folder.
         FormatError
-            (a ValueError) for a damaged snapshot, or a log with damage that is not at its end.
+            (a ValueError) for a damaged snapshot, or a log with damage that is not at its end; it says which record is
+            damaged, and what `salvage` would keep.
 
         Examples
         --------
@@ -169,13 +181,16 @@ class Files(Base):
         bound = 2**63 - 1
         if not 0 <= operator.index(checkpoint_bytes) <= bound:
             raise ValueError(f"checkpoint_bytes must be between 0 and {bound}, not {checkpoint_bytes}")
+        wanted = fresh.settings
+
+        def accept(core: dict[str, Any]) -> None:
+            stored = shown_settings(core)
+            for key in settings.keys() - {"threads", "maintenance"}:
+                if stored[key] != wanted[key]:
+                    raise ValueError(f"{key} is {stored[key]!r} in {os.fsdecode(name)}, not {wanted[key]!r}")
+
         engine = cls.__new__(cls)
-        engine._adopt(_core.Engine.open(name, fresh._core.settings(), sync, checkpoint_bytes, bool(salvage)))
-        stored, wanted = engine.settings, fresh.settings
-        for key in settings.keys() - {"threads", "maintenance"}:
-            if stored[key] != wanted[key]:
-                engine.close()
-                raise ValueError(f"{key} is {stored[key]!r} in {os.fsdecode(name)}, not {wanted[key]!r}")
+        engine._adopt(_core.Engine.open(name, fresh._core.settings(), sync, checkpoint_bytes, bool(salvage), accept))
         if settings.get("threads") is not None:
             engine.threads = settings["threads"]
         engine.maintenance = settings.get("maintenance", True)

@@ -40,13 +40,13 @@ class Learning(Base):
         weight
             At least 0 and at most `max_weight`; scales the step. 0 only records what the user did.
         timestamp
-            Seconds, `datetime64` or `datetime`; omitted, it is the latest one seen. Within 1e15, and not further ahead
-            of this machine's clock than `max_ahead`.
+            Seconds, `datetime64` or `datetime`; omitted, it is the latest one seen, or 0 if there was none yet. Within
+            1e15, and not further ahead of this machine's clock than `max_ahead`.
         source, offset
             Where the event comes from, and its place there, an `int` (64-bit): one at or below the last that was taken
             from this source is skipped, so that a source may deliver again what it does not know to have arrived.
             Offsets are part of the state (`save`, `open`) and in ``stats()["sources"]``. Of one source, one thread at
-            a time delivers.
+            a time delivers. There may be 65,536 sources; none is ever forgotten.
 
         Raises
         ------
@@ -114,7 +114,8 @@ class Learning(Base):
             If the engine has a folder (`open`) and an event cannot be logged; the message says how many were learned:
             the first ones.
         KeyboardInterrupt
-            On Ctrl-C, between events; the message says how many were applied (with one thread: the first ones).
+            On Ctrl-C, between events; the message says how many were applied (with one thread, or a `source`: the first
+            ones, and no others' offsets are taken).
 
         Examples
         --------

@@ -44,7 +44,8 @@ class Rows(Base):
     def set_users(self, ids: Any, vectors: npt.ArrayLike, biases: npt.ArrayLike | None = None) -> None:
         """Sets the learned rows (n, dim) of n users, and their biases (n,) if given; new users are added.
 
-        Raises ValueError, before anything changes, for another shape or a value that is not finite.
+        Raises ValueError, before anything changes, for another shape or a value that is not finite; OSError and
+        KeyboardInterrupt in the middle, as `set_items` says.
 
         >>> engine = Engine(dim=2)
         >>> engine.set_users(["ann"], [[1.0, 2.0]])
@@ -56,7 +57,9 @@ class Rows(Base):
     def set_items(self, ids: Any, vectors: npt.ArrayLike, biases: npt.ArrayLike | None = None) -> None:
         """Sets the rows (n, dim) of n items, and their biases (n,) if given; new items are added.
 
-        Raises ValueError, before anything changes, for another shape or a value that is not finite.
+        Raises ValueError, before anything changes, for another shape or a value that is not finite. Rows are set, and
+        logged, some hundred at a time: where that ends half-way, by a log that cannot be written (OSError) or by Ctrl-C
+        (KeyboardInterrupt), the first ones are set, and the message says how many.
 
         >>> engine = Engine(dim=2)
         >>> engine.set_items(["tea"], [[1.0, 2.0]])
