@@ -322,7 +322,7 @@ def test_a_log_that_cannot_grow(tmp_path: Path) -> None:
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         folder, elsewhere = sys.argv[1:]
-        options = dict(dim=4, objective="bpr", history=0, checkpoint_bytes=0)
+        options = dict(dim=16, objective="bpr", history=0, checkpoint_bytes=0)
         engine = Engine.open(folder, sync="always", **options)
         engine.learn_one(1, 1)
         told = []
@@ -335,11 +335,11 @@ def test_a_log_that_cannot_grow(tmp_path: Path) -> None:
                 told.append((error.strerror, engine.stats()["durability"]["syncs"] - before))
 
         unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, unlimited[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, unlimited[1]))
         numbers = np.arange(400_000) % 1000
         fails(lambda: engine.learn_many(numbers, numbers))
         engine.remove_items([7])
-        fails(lambda: engine.set_items(range(100_000), np.ones((100_000, 4))))
+        fails(lambda: engine.set_items(range(100_000), np.ones((100_000, 16))))
         while len(told) == 2:
             fails(lambda: engine.learn_one(1, 1))
         engine.save(elsewhere)

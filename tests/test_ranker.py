@@ -73,6 +73,7 @@ def test_scores_are_weighted_signals() -> None:
     engine = shop()
     weights = np.array(list(engine.ranker_weights().values()))
     assert np.all(weights[:9] != [[1, 1]] + 8 * [[0, 0]])  # all of these have been learned
+    assert np.all(weights[15] != 1)
     latest, both = engine.stats()["latest_timestamp"], set()
     assert latest is not None
     for user in range(30):
@@ -100,14 +101,15 @@ def test_steps_are_those_of_the_reference(objective: Any) -> None:
     items = list(range(30))
     engine.set_items(items, rng.normal(0, 0.3, (30, 4)))
     engine.set_item_features(items, rng.normal(0, 1, 30))
-    mine, learned, sets = reference.Weights(16), 0, set()
-    for number in range(1_200):
+    engine.learn_many([99] * 1024, rng.integers(0, 30, 1024), weights=[0.0] * 1024)  # no lessons yet
+    mine, learned, sets = reference.Weights(17), 0, set()
+    for number in range(1024, 1424):
         user, item, weight = int(rng.integers(0, 12)), int(rng.integers(30)), float(rng.choice([0.5, 1.0]))
         if number % 5 == 0:  # time passes, with an event of nobody else's
             engine.learn_one(99, 0, weight=0.0, timestamp=number * 30.0)
             continue
         features = table(engine, user, items).astype(float)
-        history = user in engine.users and bool(features[:, 9:].any())
+        history = user in engine.users and bool(features[:, 9:15].any())
         goes_on = bool(features[:, 9].any())
         before = np.array(list(engine.ranker_weights().values())).T
         engine.learn_one(user, item, weight=weight)
@@ -153,15 +155,18 @@ def test_the_network_is_that_of_the_reference(tmp_path: Path) -> None:
     engine = Engine(**{**SMALL, "dim": 20, "ranker": "mlp", "history": 2})
     items = list(range(30))
     engine.set_items(items, rng.normal(0, 0.3, (30, 20)))
+    engine.learn_many([99] * 1024, rng.integers(0, 30, 1024), weights=[0.0] * 1024)
+    for user in range(6):
+        engine.learn_one(user, user)
     learned = 0
-    for number in range(300):
+    for number in range(1030, 1150):
         user, item = int(rng.integers(0, 6)), int(rng.integers(30))
         if number % 5 == 0:
             engine.learn_one(99, 0, weight=0.0, timestamp=number * 30.0)
             continue
         features = table(engine, user, items).astype(float)
         goes_on = bool(features[:, 9].any())
-        if not (features[:, 9:].any() and reference.is_due(3, number, goes_on)):
+        if not (features[:, 9:15].any() and reference.is_due(3, number, goes_on)):
             engine.learn_one(user, item)
             continue
         weights = np.array(list(engine.ranker_weights().values()))[:, int(not goes_on)]
@@ -207,7 +212,7 @@ def test_names_are_those_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize("ranker", ["linear", "mlp"])
-def test_it_starts_as_the_embedding(ranker: Any) -> None:
+def test_it_starts_as_the_embedding_and_the_demand(ranker: Any) -> None:
     rng = np.random.default_rng(0)
     ranked, plain = (Engine(dim=8, seed=1, ranker=each) for each in (ranker, None))
     for engine in (ranked, plain):
@@ -217,9 +222,10 @@ def test_it_starts_as_the_embedding(ranker: Any) -> None:
             engine.learn_one(user, item, weight=0.0)
     plain.set_items(ranked.factors().item_ids, ranked.factors().item_vectors)
     for user in (1, 2):
-        expected, found = plain.recommend(user, k=300), ranked.recommend(user, k=300)
-        assert found.ids.tolist() == expected.ids.tolist()
-        np.testing.assert_array_equal(found.scores, expected.scores)
+        found = ranked.recommend(user, k=300)
+        demand = ranked.ranker_features(user, found.ids)["demand"]
+        np.testing.assert_allclose(found.scores, plain.score(user, found.ids) + demand, rtol=1e-5, atol=1e-6)
+        assert np.all(np.diff(found.scores) <= 0)
 
 
 def test_what_the_embedding_learns_does_not_depend_on_it() -> None:
@@ -234,7 +240,7 @@ def test_what_the_embedding_learns_does_not_depend_on_it() -> None:
 
 
 def test_nobody_gets_what_is_popular() -> None:
-    ranked, plain = shop(), shop(ranker=None)
+    ranked, plain = shop(popularity_half_life=600.0), shop(ranker=None, popularity_half_life=600.0)
     queries: list[dict[str, Any]] = [{"user": 999}, {"history": [9999]}, {"history": []}]
     for query in queries:
         found, expected = ranked.recommend(**query), plain.recommend(**query)
@@ -304,7 +310,7 @@ def test_plan_counts_candidates() -> None:
     plan = engine.plan(3, k=10)
     counts = plan["candidates"]
     assert set(counts) == {"retrieved", "own", "neighbors", "popular"}
-    assert counts["own"] == int(sum(features.any() for features in table(engine, 3, list(engine.items))[:, 9:]))
+    assert counts["own"] == int(sum(features.any() for features in table(engine, 3, list(engine.items))[:, 9:15]))
     assert sum(counts.values()) <= 120
     assert plan["rank_us"] > 0
     assert sum(shop(ranker=None).plan(3)["candidates"].values()) == 0
@@ -438,11 +444,14 @@ def test_wrong_contents_are_refused(tmp_path: Path) -> None:
     nan, inf = math.nan, math.inf
     for name, position, value in [
         *(("ranker", 0, kind) for kind in (0, 7, 2**40)),
-        *(("ranker.weights", position, value) for position in (0, 33) for value in (nan, inf, 65.0)),
+        *(("ranker.weights", position, value) for position in (0, 35) for value in (nan, inf, 65.0)),
         *(("ranker.sums", 3, value) for value in (nan, inf, -1.0)),
         *(("ranker.network", 70, value) for value in (nan, inf, -16.5)),
         *(("ranker.net_sums", 70, value) for value in (nan, inf, -1.0)),
         *(("ranker.trends", 5, value) for value in (nan, inf)),
+        *(("ranker.totals", 7, value) for value in (nan, inf)),
+        *(("ranker.mixtures", position, value) for position in (0, 15) for value in (nan, 0.0, 2.5)),
+        *(("ranker.mixtures", 17, value) for value in (nan, 0.0, 0.2)),
         *(("ranker.popular", 0, entry) for entry in (2, 99, 2**32 - 1)),
         *(("ranker.features", 1, value) for value in (nan, inf, 2e15)),
         *(("ranker.offsets", position, value) for position, value in ((0, 1), (1, 3), (2, 2**60))),
@@ -552,11 +561,11 @@ def test_explanations_of_other_users() -> None:
 def test_a_feature_that_matters_is_learned() -> None:
     rng = np.random.default_rng(0)
     engine = Engine(**SMALL, item_features=["cheap", "noise"])
-    items = np.arange(60)
-    engine.set_items(items, rng.normal(0, 0.1, (60, 4)))
-    engine.set_item_features(items, np.stack([items < 20, rng.normal(0, 1, 60)], axis=1))
-    chosen = np.where(rng.random(3000) < 0.9, rng.integers(0, 20, 3000), rng.integers(20, 60, 3000))
-    engine.learn_many(rng.integers(0, 300, 3000), chosen, timestamps=np.arange(3000) * 50.0)
+    items = np.arange(1500)  # each chosen a few times: how often says less than the feature
+    engine.set_items(items, rng.normal(0, 0.1, (1500, 4)))
+    engine.set_item_features(items, np.stack([items < 500, rng.normal(0, 1, 1500)], axis=1))
+    chosen = np.where(rng.random(8000) < 0.9, rng.integers(0, 500, 8000), rng.integers(500, 1500, 8000))
+    engine.learn_many(rng.integers(0, 800, 8000), chosen, timestamps=np.arange(8000) * 50.0)
     weights = engine.ranker_weights()
     assert weights["cheap"][1] > 0.2
     assert abs(weights["noise"][1]) < weights["cheap"][1]

@@ -280,7 +280,7 @@ def parts_of(file: bytes) -> dict[str, Part]:
 _known_crcs: dict[bytes, int] = {}
 
 
-def file_of(parts: dict[str, Part], version: int = 3) -> bytes:
+def file_of(parts: dict[str, Part], version: int = 4) -> bytes:
     """A file of these sections with all checksums right."""
     body, table = bytearray(64), b""
     for name, part in parts.items():

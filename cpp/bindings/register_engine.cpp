@@ -41,7 +41,11 @@ Settings to_settings(const py::dict& values) {
   settings.history = static_cast<std::uint32_t>(integer("history", kMaxHistory));
   settings.history_decay = number("history_decay");
   settings.session_gap = to_number(values, "session_gap");
-  settings.popularity_half_life = to_number(values, "popularity_half_life");
+  if (!values["popularity_half_life"].is_none()) {
+    settings.popularity_half_life = to_number(values, "popularity_half_life");
+    if (settings.popularity_half_life == 0)
+      throw py::value_error("popularity_half_life must be at least 0.001 seconds, not 0");
+  }
   settings.storage = parse_storage(to_text(values, "storage"));
   settings.neighbors = static_cast<std::uint32_t>(integer("neighbors", kMaxNeighbors));
   settings.neighbors_window = static_cast<std::uint32_t>(integer("neighbors_window", kMaxNeighborsWindow));
@@ -78,7 +82,8 @@ py::dict from_settings(const Settings& settings) {
   values["history"] = settings.history;
   values["history_decay"] = settings.history_decay;
   values["session_gap"] = settings.session_gap;
-  values["popularity_half_life"] = settings.popularity_half_life;
+  values["popularity_half_life"] =
+      settings.popularity_half_life == 0 ? py::object(py::none()) : py::float_(settings.popularity_half_life);
   values["storage"] = name_of(settings.storage);
   values["neighbors"] = settings.neighbors;
   values["neighbors_window"] = settings.neighbors_window;

@@ -189,8 +189,8 @@ Statistics Engine::statistics() {
           model_.users.memory_bytes() + model_.user_state.memory_bytes(model_.users.count()) +
               precisions_.memory_bytes() + budget_.memory_bytes() + user_capacity_.memory_bytes(),
           model_.items.memory_bytes() + model_.popularity.memory_bytes() + model_.recent.memory_bytes() +
-              ranker_.trends.memory_bytes() + ranker_.features.memory_bytes() + filters_.memory_bytes() +
-              item_capacity_.memory_bytes(),
+              (model_.demand ? model_.demand->trends.memory_bytes() : 0) + ranker_.features.memory_bytes() +
+              filters_.memory_bytes() + item_capacity_.memory_bytes(),
           retriever_.memory_bytes(),
           model_.cooccurrence.memory_bytes(),
           retriever_.num_clusters(),

@@ -307,7 +307,6 @@ class Engine {
                           bool is_checked, Claims* claims, std::uint64_t* record);
   void prepare(Batch& batch, std::size_t piece, bool is_checked) const;
   void learn_units(Batch& batch);
-  void count_learned(std::span<const Event> events);
   void learn_block(Batch& batch, std::size_t piece, std::span<const std::uint16_t> block);
   void saw_timestamp(double timestamp);
   double latest_timestamp() const;                                                    // 0: none yet
@@ -376,7 +375,10 @@ class Engine {
   void push_repeated(const QueryVector& query, const Selection& selection, const std::vector<Row>* among,
                      TopK<float>& top) const;
   float score_of(const QueryVector& query, Row item) const;
-  std::vector<Scored<float>> most_popular(std::size_t k, const Selection& selection, const Resolved& resolved);
+  std::vector<Scored<float>> most_popular(std::size_t k, const Selection& selection, const Resolved& resolved) const;
+  template <class Score, class Function>
+  std::vector<Scored<Score>> best_by(Function score, std::size_t k, const Selection& selection,
+                                     const Resolved& resolved) const;
   bool all_live(const std::vector<Scored<float>>& best) const;
   template <class Find>
   std::vector<Scored<float>> find_live(Find find) const;

@@ -51,9 +51,10 @@ Explanation Engine::explain(const Id& user, const Id& item) {
   model_.compose(asker.user, latest_timestamp(), asker.query);
   Explanation explanation;
   if (asker.user == kNoRow) {
-    const double count = model_.popularity.count(model_.popularity.level(row), latest_timestamp());
-    explanation.score = static_cast<float>(count);
-    explanation.parts.push_back({"popularity", kNoRow, explanation.score, 1, count});
+    Resolved resolved;
+    resolved.among = {row};
+    for (const auto& found : most_popular(1, {}, resolved)) explanation.score = found.score;
+    explanation.parts.push_back({"popularity", kNoRow, explanation.score, 1, double{explanation.score}});
     return explanation;
   }
   if (!ranker_.on()) {

@@ -58,6 +58,7 @@ void Engine::write_state(SnapshotWriter& file, Deferred& deferred) {
   save_neighbor_levels(file, settings_, model_.cooccurrence, items);
   take_neighbors(model_.cooccurrence, items, is_removed, deferred);
   save_context(file, model_.context);
+  if (model_.demand) save_demand(file, *model_.demand, items);
   save_ranker(file, settings_, ranker_, items);
   save_filters(file, filters_, items);
   save_sources(file, sources_);
@@ -113,7 +114,8 @@ std::unique_ptr<Engine> Engine::load_from(const SnapshotReader& file) {
   load_user_state(file, model.user_state, users, model.items);
   load_neighbors(file, model.cooccurrence, items, model.items);
   load_context(file, model.context);
-  load_ranker(file, engine->ranker_, items, model.items);
+  if (model.demand) load_demand(file, *model.demand, items, model.items);
+  load_ranker(file, engine->ranker_, items);
   load_filters(file, engine->filters_, items, model.items);
   load_sources(file, engine->sources_);
   if (engine->user_capacity_.evicts() || engine->item_capacity_.evicts()) {
@@ -150,7 +152,7 @@ void Engine::require_blank() const {
           is_blank && model_.cooccurrence.stored_window(item) == 0 && std::isinf(model_.cooccurrence.level(item));
     }
     if (ranker_.on()) {
-      for (const double level : ranker_.trends.levels(item)) is_blank = is_blank && std::isinf(level);
+      for (const double level : model_.demand->trends.levels(item)) is_blank = is_blank && std::isinf(level);
       for (std::size_t f = 0; f < ranker_.features.count(); ++f) {
         is_blank = is_blank && ranker_.features.get(item, f) == 0;
       }

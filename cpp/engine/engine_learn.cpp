@@ -138,7 +138,7 @@ std::uint64_t Engine::learn_pinned(const Id& user, const Id& item, float value, 
     } else {
       if (ranker_.on() && ranker_.is_due(event)) ranker_.learn(event);
       learner_.learn(event);
-      count_learned({&event, 1});
+      learner_.count({&event, 1});
     }
     events_.fetch_add(1, std::memory_order_relaxed);
   };
@@ -162,11 +162,6 @@ std::uint64_t Engine::learn_pinned(const Id& user, const Id& item, float value, 
       take_number);
   journal_->apply(learn);
   return record;
-}
-
-void Engine::count_learned(std::span<const Event> events) {
-  learner_.count(events);
-  if (ranker_.on()) ranker_.count(events);
 }
 
 // One call of learn_many: what its threads share.
@@ -412,7 +407,7 @@ void Engine::learn_block(Batch& batch, std::size_t piece, std::span<const std::u
   const auto learn_waiting = [&] {
     const auto waiting = std::span(run).subspan(next);
     learner_.learn_run(waiting);
-    count_learned(waiting);
+    learner_.count(waiting);
     next = run.size();
   };
   for (const std::size_t offset : block) {

@@ -87,7 +87,8 @@ void Engine::adopt(std::unique_ptr<SnapshotReader> file) {
   adopt_table(mapped, "users", counters.user_kind, model_.users);
   adopt_table(mapped, "items", counters.item_kind, model_.items);
   load_context(mapped, model_.context);
-  load_ranker_weights(mapped, ranker_, model_.items);
+  if (model_.demand) load_demand_parts(mapped, *model_.demand, model_.items);
+  load_ranker_weights(mapped, ranker_);
   const std::vector<Row> items = all_slots(model_.items);
   load_filters(mapped, filters_, items, model_.items);
   // What exploration knows, but no impressions: no feedback can come to them.

@@ -93,21 +93,40 @@ void Engine::append(Rankings& rankings, const Best& best) const {
   rankings.counts.push_back(count);
 }
 
-Best Engine::most_popular(std::size_t k, const Selection& selection, const Resolved& resolved) {
-  TopK<double> top(capped(k));
-  const auto level = [this](Row item) { return model_.popularity.level(item); };
+// Scores: the decayed number of events; where the half-life is learned, how many times as likely as the average item.
+Best Engine::most_popular(std::size_t k, const Selection& selection, const Resolved& resolved) const {
+  if (!model_.demand || settings_.popularity_half_life > 0) {
+    const auto level = [this](std::span<const Row> rows, double, double* out) {
+      for (std::size_t j = 0; j < rows.size(); ++j) out[j] = model_.popularity.level(rows[j]);
+    };
+    Best best;
+    for (const auto& [score, row] : best_by<double>(level, k, selection, resolved)) {
+      best.push_back({static_cast<float>(model_.popularity.count(score, latest_timestamp())), row});
+    }
+    return best;
+  }
+  const std::size_t items = model_.items.size();
+  const Demand::Scan likely(*model_.demand, model_.demand->of_first, items);
+  Best best = best_by<float>(likely, k, selection, resolved);
+  for (auto& found : best) found.score *= static_cast<float>(items);
+  return best;
+}
+
+template <class Score, class Function>
+std::vector<Scored<Score>> Engine::best_by(Function score, std::size_t k, const Selection& selection,
+                                           const Resolved& resolved) const {
+  TopK<Score> top(capped(k));
   if (resolved.among) {
     for (const Row row : *resolved.among) {
-      if (model_.items.is_live(row) && selection.admits(row)) top.push(level(row), row);
+      if (!model_.items.is_live(row) || !selection.admits(row)) continue;
+      alignas(64) std::array<Score, kRowPadding> value;
+      score(std::span(&row, 1), top.threshold(), value.data());
+      top.push(value[0], row);
     }
   } else {
-    scan_scores(model_.items, level, selection, top);
+    scan_scores(model_.items, score, selection, top);
   }
-  Best best;
-  for (const auto& [score, row] : top.take_sorted()) {
-    best.push_back({static_cast<float>(model_.popularity.count(score, latest_timestamp())), row});
-  }
-  return best;
+  return top.take_sorted();
 }
 
 Selection Engine::selection_for(const Asker& asker, const QueryOptions& options, const Resolved& resolved) {

@@ -226,7 +226,7 @@ std::uint64_t Engine::erase_items(const IdSpan& ids) {
     if (model_.fold_in) model_.fold_in->invalidate();
     // Only now: an item that has left its filters and is still live would match what shuts them out.
     filters_.finish_removal(std::move(change), rows);
-    ranker_.popular.erase_if([this](Row item) { return !model_.items.is_live(item); });
+    if (model_.demand) model_.demand->popular.erase_if([this](Row item) { return !model_.items.is_live(item); });
     if (removed_items_.size() >= std::max(kSweepCount, num_items() / kSweepShare)) sweep_removed();
   });
 }
@@ -237,7 +237,7 @@ void Engine::sweep_removed() {
   const auto gone = [this](Row item) { return !model_.items.is_live(item); };
   model_.user_state.erase_items(model_.users.count(), gone);
   model_.recent.erase_if(gone);
-  ranker_.popular.erase_if(gone);
+  if (model_.demand) model_.demand->popular.erase_if(gone);
   model_.cooccurrence.erase_if(model_.items.count(), gone);
   retriever_.forget(removed_items_);
   impressions_.sweep();

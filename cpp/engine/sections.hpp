@@ -167,11 +167,15 @@ void load_neighbors(const SnapshotReader& file, Cooccurrence& lists, const std::
 // --- sections_ranker.cpp
 void save_context(SnapshotWriter& file, const ContextWeights& context);
 void load_context(const SnapshotReader& file, ContextWeights& context);
-void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& ranker, Row items);
-void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<Row>& items,
+void save_demand(SnapshotWriter& file, const Demand& demand, Row items);
+void load_demand(const SnapshotReader& file, Demand& demand, const std::vector<Row>& items,
                  const EmbeddingTable& table);
 // Of it what is not of single items.
-void load_ranker_weights(const SnapshotReader& file, Ranker& ranker, const EmbeddingTable& table);
+void load_demand_parts(const SnapshotReader& file, Demand& demand, const EmbeddingTable& table);
+void save_ranker(SnapshotWriter& file, const Settings& settings, const Ranker& ranker, Row items);
+void load_ranker(const SnapshotReader& file, Ranker& ranker, const std::vector<Row>& items);
+// Of it what is not of single items.
+void load_ranker_weights(const SnapshotReader& file, Ranker& ranker);
 
 // --- sections_filters.cpp
 void save_filters(SnapshotWriter& file, const FilterSets& filters, Row items);

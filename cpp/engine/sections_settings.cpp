@@ -47,8 +47,8 @@ void load_neighbor_settings(const SnapshotReader& file, Settings& settings) {
 
 // A file without any of the sections was written before there were rankers, or by an engine that has none.
 RankerKind load_ranker_kind(const SnapshotReader& file) {
-  const auto sections = {"ranker",          "ranker.weights", "ranker.sums",    "ranker.trends",
-                         "ranker.popular",  "history.times",  "ranker.names",   "ranker.offsets",
+  const auto sections = {"ranker",          "ranker.weights", "ranker.sums",    "ranker.trends", "ranker.popular",
+                         "history.times",   "ranker.names",   "ranker.offsets", "ranker.totals", "ranker.mixtures",
                          "ranker.features", "ranker.network", "ranker.net_sums"};
   if (std::none_of(sections.begin(), sections.end(), [&file](const char* name) { return file.has(name); })) {
     return RankerKind::kNone;

@@ -51,7 +51,7 @@ void adopt_item_state(const SnapshotReader& file, Model& model, Ranker& ranker) 
     model.cooccurrence.adopt(stored);
   }
   if (ranker.on()) {
-    ranker.trends.adopt(levels_of(file, "ranker.trends", items * Trends::kCount));
+    model.demand->trends.adopt(levels_of(file, "ranker.trends", items * Trends::kCount));
     ranker.features.adopt(read<float>(file, "ranker.features", items * ranker.features.count()));
   }
 }

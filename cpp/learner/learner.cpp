@@ -25,6 +25,8 @@ constexpr std::uint64_t kRoundingStream = 0x726F756E64u;  // "round": not what d
 constexpr float kLeastSlope = 1e-3f;
 // The rate of the numbers in ContextWeights, relative to that of rows.
 constexpr float kContextRate = 0.5f;
+// One in so many choices is offered to the popular items.
+constexpr std::uint64_t kOfferedEvery = 8;
 
 // Adagrad's sum once `square` is added. One that overflowed (or infinity times zero) counts as the largest.
 float grown(float sum, float square) {
@@ -468,6 +470,10 @@ void Learner::record(const Event& event) {
 void Learner::observe(const Event& event) {
   if (!is_choice(event)) return;
   if (settings_.objective == Objective::kSoftmax) model_.recent.push(event.item);
+  if (model_.demand) {
+    model_.demand->count(event.item, event.timestamp, model_.user_state.is_blank(event.user),
+                         event.sequence % kOfferedEvery == 0, model_.items.size());
+  }
   if (model_.cooccurrence.on()) model_.cooccurrence.add(event.item, last_items(event), event.timestamp);
   model_.user_state.observe(event.user, event.item, event.timestamp, false);
 }

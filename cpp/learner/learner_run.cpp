@@ -166,6 +166,7 @@ void Learner::prefetch(const Event& event) const {
   __builtin_prefetch(item.bias, 0, 2);
   model_.user_state.seen(event.user).prefetch(event.item);
   model_.popularity.prefetch(event.item);
+  if (model_.demand) model_.demand->trends.prefetch(event.item);
 }
 
 void Learner::learn_run(std::span<const Event> events) {

@@ -15,10 +15,11 @@ Model::Model(EpochDomain& domain, const Settings& settings)
     : users(domain, settings.dim, {settings.seed, settings.history > 0 ? 0.0f : settings.init_scale}, settings.storage),
       items(domain, settings.dim, {settings.seed ^ kItemStream, settings.init_scale}, settings.storage),
       user_state(domain, settings.remembered(), settings.session_gap, settings.ranks()),
-      popularity(settings.popularity_half_life),
+      popularity(settings.half_life()),
       cooccurrence(settings.neighbors, settings.neighbors_half_life),
       context(settings.history, settings.history_decay),
       has_repeats_(settings.objective == Objective::kSoftmax && settings.history > 0) {
+  if (settings.ranks()) demand.emplace();
   if (settings.user_model == UserModel::kAls) fold_in.emplace(domain, items, settings.als);
   float weight = 1;
   for (std::uint32_t t = 0; t < settings.history; ++t, weight *= settings.history_decay) decay_.push_back(weight);
@@ -26,11 +27,13 @@ Model::Model(EpochDomain& domain, const Settings& settings)
   items.attach(
       [this](std::size_t count) {
         popularity.reserve(count);
+        if (demand) demand->trends.reserve(count);
         recent.reserve(count);
         cooccurrence.reserve(count);
       },
       [this](Row item) {
         popularity.wipe(item);
+        if (demand) demand->trends.wipe(item);
         cooccurrence.wipe(item);
       });
 }

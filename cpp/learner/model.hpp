@@ -18,6 +18,7 @@
 
 #include "learner/context_weights.hpp"
 #include "learner/cooccurrence.hpp"
+#include "learner/demand.hpp"
 #include "learner/fold_in.hpp"
 #include "learner/popularity.hpp"
 #include "learner/recent_items.hpp"
@@ -88,6 +89,7 @@ class Model {
   EmbeddingTable items;
   UserState user_state;
   Popularity popularity;
+  std::optional<Demand> demand;  // if settings.ranks()
   RecentItems recent;
   Cooccurrence cooccurrence;
   ContextWeights context;

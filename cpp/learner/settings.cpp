@@ -92,7 +92,8 @@ void Settings::validate() const {
   check_range("init_scale", init_scale, 0, 1e6, "a finite number of at least 0");
   check_range("recent_share", recent_share, 0, 0.999f, "between 0 and 0.999");
   check_range("history_decay", history_decay, 0, 1, "between 0 and 1");
-  if (!(popularity_half_life >= 1e-3)) refuse("popularity_half_life", "at least 0.001 seconds", popularity_half_life);
+  if (popularity_half_life != 0 && !(popularity_half_life >= 1e-3))
+    refuse("popularity_half_life", "at least 0.001 seconds", popularity_half_life);
   if (!(neighbors_half_life >= 1e-3)) refuse("neighbors_half_life", "at least 0.001 seconds", neighbors_half_life);
   if (neighbors > kMaxNeighbors) refuse("neighbors", message("at most ", kMaxNeighbors), neighbors);
   if (neighbors_window < 1 || neighbors_window > kMaxNeighborsWindow) {

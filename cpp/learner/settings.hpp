@@ -41,8 +41,9 @@ struct Settings {
   float history_decay = 0.5f;   // the weights of the history before any are learned
   double session_gap = 3600.0;  // seconds; a longer pause ends a session
   UserModel user_model = UserModel::kLearned;
-  AlsSettings als;                             // of user_model kAls
-  double popularity_half_life = 14 * 86400.0;  // seconds; infinity: never forgets
+  AlsSettings als;  // of user_model kAls
+  // Seconds; infinity: never forgets. 0: of several, weighed as is learned (Demand); without a ranker kHalfLife.
+  double popularity_half_life = 0;
   Storage storage = Storage::kFp32;            // of the rows of users and items
   std::uint32_t neighbors = 0;                 // slots of an item's list of neighbours; 0: no co-occurrence is kept
   std::uint32_t neighbors_window = 8;          // last items that an event is counted with
@@ -55,6 +56,8 @@ struct Settings {
   LimitSettings limits;
 
   bool ranks() const { return ranker != RankerKind::kNone; }
+  static constexpr double kHalfLife = 14 * 86400.0;
+  double half_life() const { return popularity_half_life > 0 ? popularity_half_life : kHalfLife; }
   // How many of a user's last items are remembered.
   std::uint32_t remembered() const {
     return std::max({history, neighbors == 0 ? 0 : neighbors_window, ranks() ? kRankerHistory : 0});

@@ -126,6 +126,8 @@ class UserState {
     if (users_[user].pushed.load(std::memory_order_relaxed) == 0) return false;
     return now - visits_[user].last.load(std::memory_order_relaxed) <= session_gap_;
   }
+  // Whether nothing is known of the user. REQUIRES: history() > 0, not is_stored().
+  bool is_blank(Row user) const { return users_[user].pushed.load(std::memory_order_relaxed) == 0; }
   bool timed() const { return timed_; }
 
   // REQUIRES: not is_stored().

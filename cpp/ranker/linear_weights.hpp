@@ -1,6 +1,6 @@
 // LinearWeights: of each signal, while a session goes on and when it is over. A candidate's score is the sum of its
-// signals, each times its weight; in the beginning the embedding's score alone counts, so that a ranker that has seen
-// nothing changes nothing.
+// signals, each times its weight; in the beginning the embedding's score and the demand count: where embeddings have
+// learned nothing, what is popular is shown.
 //
 // Thread safety: all methods but restore; values are read and written without locks, through relaxed accesses.
 #pragma once
@@ -20,13 +20,18 @@ namespace recengine {
 
 class LinearWeights {
  public:
-  static constexpr float kRate = 0.05f;
-  static constexpr float kForget = 1e-5f;    // of Adagrad's sums at each step: rates that do not die away
+  static constexpr float kRate = 0.1f;
+  static constexpr float kFirstSum = 10;     // of Adagrad: the first steps, of few events, are small
+  static constexpr float kForget = 1e-4f;    // of Adagrad's sums at each step: rates that do not die away
   static constexpr float kMostWeight = 64;   // of either sign: room for what is learned, none for divergence
   static constexpr float kMostSlope = 1e6f;  // larger ones would keep a weight from moving for long
 
   explicit LinearWeights(std::size_t signals) : signals_(signals), scalars_(2 * signals) {
-    for (const bool in_session : {true, false}) set(in_session)[kScoreSignal].value = 1;
+    for (const bool in_session : {true, false}) {
+      set(in_session)[kScoreSignal].value = 1;
+      set(in_session)[kDemand].value = 1;
+    }
+    for (LearnedScalar& scalar : scalars_) scalar.sum = kFirstSum;
   }
 
   std::size_t signals() const { return signals_; }
@@ -42,7 +47,7 @@ class LinearWeights {
       if (slope == 0 || !(std::abs(slope) <= kMostSlope)) continue;
       const float sum = std::min(load_relaxed(&scalar.sum) * (1 - kForget) + slope * slope, kMaxAccumulator);
       store_relaxed(&scalar.sum, sum);
-      const float moved = load_relaxed(&scalar.value) - kRate * slope / std::sqrt(sum + kEpsilon);
+      const float moved = load_relaxed(&scalar.value) - kRate * slope / std::sqrt(sum);
       store_relaxed(&scalar.value, std::clamp(moved, -kMostWeight, kMostWeight));
     }
   }

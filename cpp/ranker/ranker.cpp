@@ -29,15 +29,7 @@ Ranker::Ranker(Model& model, const Settings& settings)
   check_feature_names(settings.item_features);
   if (settings.ranker == RankerKind::kMlp) network.emplace(num_signals(), settings.seed);
   if (!on()) return;
-  model.items.attach(
-      [this](std::size_t count) {
-        trends.reserve(count);
-        features.reserve(count);
-      },
-      [this](Row item) {
-        trends.wipe(item);
-        features.wipe(item);
-      });
+  model.items.attach([this](std::size_t count) { features.reserve(count); }, [this](Row item) { features.wipe(item); });
 }
 
 void check_feature_names(std::span<const std::string> names) {
@@ -103,7 +95,7 @@ void Ranker::Query::score(std::span<const Row> rows, float* out) {
 
 void Ranker::Query::weigh(std::span<const Row> rows) {
   SignalMatrix& signals = work_->signals;
-  signals.fill(ranker_.model_, ranker_.trends, ranker_.features, query_, work_->evidence, rows, now_);
+  signals.fill(ranker_.model_, ranker_.features, query_, work_->evidence, rows, now_);
   work_->weights.resize(signals.count());
   ranker_.weights.load(in_session(), work_->weights.data());
   for (std::size_t f = 0; f < context_.size(); ++f) work_->weights[kSignals + f] += context_[f];

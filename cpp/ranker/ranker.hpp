@@ -9,7 +9,7 @@
 // number and whether its session has begun before: of those that open one, more. Where the item is not among the
 // candidates nothing is learned.
 //
-// Thread safety: every method from any thread; queries under any pin, `learn` and `count` under a writer's.
+// Thread safety: every method from any thread; queries under any pin, `learn` under a writer's.
 #pragma once
 
 #include <array>
@@ -29,9 +29,7 @@
 #include "ranker/item_features.hpp"
 #include "ranker/linear_weights.hpp"
 #include "ranker/network.hpp"
-#include "ranker/popular_items.hpp"
 #include "ranker/signal_matrix.hpp"
-#include "ranker/trends.hpp"
 
 namespace recengine {
 
@@ -53,8 +51,6 @@ class Ranker {
   bool is_due(const Event& event) const;
   // Before the event itself is learned.
   void learn(const Event& event);
-  // Adds learned events to the trends.
-  void count(std::span<const Event> events);
 
   // Signals and the item features behind them.
   std::size_t num_signals() const { return weights.signals(); }
@@ -62,9 +58,7 @@ class Ranker {
     return signal < kSignals ? kSignalNames[signal] : settings_.item_features[signal - kSignals];
   }
 
-  Trends trends;
   ItemFeatures features;
-  PopularItems popular;
   LinearWeights weights;
   std::optional<Network> network;  // of the kind "mlp"
 
@@ -114,7 +108,7 @@ class Ranker::Query {
   bool is_candidate(Row row) const;  // one of them
   template <class Visit>
   void for_each_popular(Visit visit) const {
-    ranker_.popular.for_each(visit);
+    ranker_.model_.demand->popular.for_each(visit);
   }
 
   bool in_session() const;

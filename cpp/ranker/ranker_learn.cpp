@@ -1,5 +1,6 @@
 // Learning of the Ranker: ranker.hpp says what.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/kernels.hpp"
@@ -15,17 +16,21 @@ namespace {
 
 constexpr std::uint64_t kDueStream = 0x72616E6Bu;     // "rank": not what draws negatives
 constexpr std::uint64_t kSampleStream = 0x73616D70u;  // "samp"
-constexpr std::uint64_t kOpeningEvery = 4;  // one in so many of the events that open a session is learned from,
-constexpr std::uint64_t kOtherEvery = 64;   // and of the others. A multiple of the former.
-constexpr Row kScanned = 2048;              // rows: of more, not all are looked at for one lesson
-constexpr std::size_t kDrawn = 512;         // but so many
+constexpr std::uint64_t kOpeningEvery = 4;   // one in so many of the events that open a session is learned from,
+constexpr std::uint64_t kOtherEvery = 64;    // and of the others. A multiple of the former. Of the first events more:
+constexpr std::uint64_t kFirstEvents = 512;  // all of so many, half of twice as many, and so on; but
+constexpr std::uint64_t kFewEvents = 1024;   // none of these, while most items are new and nothing holds
+constexpr Row kScanned = 2048;               // rows: of more, not all are looked at for one lesson
+constexpr std::size_t kDrawn = 512;          // but so many
 
 }  // namespace
 
 bool Ranker::is_due(const Event& event) const {
   const std::uint64_t draw = Random(settings_.seed ^ kDueStream, event.sequence).next();
-  if (draw % kOpeningEvery != 0 || !(event.weight > 0)) return false;
-  return draw % kOtherEvery == 0 || !model_.user_state.goes_on(event.user, event.timestamp);
+  if (!(event.weight > 0) || event.sequence < kFewEvents) return false;
+  const std::uint64_t every = std::min(kOtherEvery, std::bit_floor(event.sequence / kFirstEvents + 1));
+  if (draw % every == 0) return true;
+  return draw % kOpeningEvery == 0 && !model_.user_state.goes_on(event.user, event.timestamp);
 }
 
 // The embedding's best, but those that are candidates already. Of a large catalogue they are sought among items drawn
@@ -71,7 +76,7 @@ bool Ranker::gather_candidates(const Event& event, const QueryVector& query, Scr
   add_retrieved(event, query, work);
   work.rows.insert(work.rows.end(), chosen.begin(), chosen.end());
   const std::size_t found = work.rows.size();
-  popular.for_each([&](Row row) {
+  model_.demand->popular.for_each([&](Row row) {
     const auto end = work.rows.begin() + static_cast<std::ptrdiff_t>(found);
     if (model_.items.is_live(row) && std::find(work.rows.begin(), end, row) == end) work.rows.push_back(row);
   });
@@ -110,20 +115,6 @@ void Ranker::learn(const Event& event) {
   kernels.scan(work.slopes.data(), signals.row(0), nullptr, signals.count(), signals.stride(), work.gradient.data());
   weights.step(asked.in_session(), work.gradient.data());
   if (network) network->step(work.slopes.data(), work.network);
-  popular.offer(work.rows, [this](Row row) { return model_.popularity.level(row); });
-}
-
-void Ranker::count(std::span<const Event> events) {
-  std::array<Row, Trends::kBatch> items;
-  std::array<double, Trends::kBatch> timestamps;
-  for (std::size_t first = 0; first < events.size(); first += Trends::kBatch) {
-    const std::size_t count = std::min(Trends::kBatch, events.size() - first);
-    for (std::size_t e = 0; e < count; ++e) {
-      items[e] = events[first + e].item;
-      timestamps[e] = events[first + e].timestamp;
-    }
-    trends.add(items.data(), timestamps.data(), count);
-  }
 }
 
 }  // namespace recengine

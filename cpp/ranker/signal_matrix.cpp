@@ -1,6 +1,7 @@
 #include "ranker/signal_matrix.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/kernels.hpp"
 #include "kernels/relaxed.hpp"
@@ -13,8 +14,8 @@ constexpr float kCountScale = 1 / 0.003f;  // of co-occurrence over events: what
 
 }  // namespace
 
-void SignalMatrix::fill(const Model& model, const Trends& trends, const ItemFeatures& features,
-                        const QueryVector& query, const Evidence& evidence, std::span<const Row> rows, double now) {
+void SignalMatrix::fill(const Model& model, const ItemFeatures& features, const QueryVector& query,
+                        const Evidence& evidence, std::span<const Row> rows, double now) {
   size_ = rows.size();
   stride_ = (size_ + kRowPadding - 1) / kRowPadding * kRowPadding;
   count_ = kSignals + features.count();
@@ -37,9 +38,21 @@ void SignalMatrix::fill(const Model& model, const Trends& trends, const ItemFeat
   }
   active_kernels().log1p_scaled(mutable_row(kAfterLast), kCountScale, kNeighborSignals * stride_);
 
-  std::array<float*, Trends::kCount> popularity;
-  for (std::size_t h = 0; h < Trends::kCount; ++h) popularity[h] = mutable_row(kPopularity1 + h);
-  trends.log_counts(rows, now, popularity);
+  const Demand& demand = *model.demand;
+  for (std::size_t p = 0; p < kPopularityTrends.size(); ++p) {
+    demand.trends.log_counts(rows, now, kPopularityTrends[p], mutable_row(kPopularity1 + p));
+  }
+  const std::size_t items = model.items.size();
+  float* const odds = mutable_row(kDemand);
+  for (std::size_t first = 0; first < size_; first += Demand::kBlock) {
+    const auto block = rows.subspan(first, std::min(Demand::kBlock, size_ - first));
+    demand.predict(demand.of_all, block, items, odds + first);
+  }
+  // log(D n) = log(1 + (D n / c - 1)) + log(c), c being the least of D n: within what the kernel takes.
+  constexpr float kLeast = Demand::kEvenly;
+  for (std::size_t j = 0; j < stride_; ++j) odds[j] = odds[j] * (static_cast<float>(items) / kLeast) - 1;
+  active_kernels().log1p_scaled(odds, 1, stride_);
+  for (std::size_t j = 0; j < stride_; ++j) odds[j] += std::log(kLeast);
 
   for (std::size_t f = 0; f < features.count(); ++f) {
     for (std::size_t j = 0; j < size_; ++j) mutable_row(kSignals + f)[j] = features.get(rows[j], f);

@@ -11,7 +11,6 @@
 #include "ranker/evidence.hpp"
 #include "ranker/item_features.hpp"
 #include "ranker/signals.hpp"
-#include "ranker/trends.hpp"
 #include "storage/aligned.hpp"
 
 namespace recengine {
@@ -22,8 +21,8 @@ class SignalMatrix {
   static constexpr float kMostScore = 1e30f;
 
   // The signals of these items (distinct or not, live or just removed) for the user that query and evidence are of.
-  void fill(const Model& model, const Trends& trends, const ItemFeatures& features, const QueryVector& query,
-            const Evidence& evidence, std::span<const Row> rows, double now);
+  void fill(const Model& model, const ItemFeatures& features, const QueryVector& query, const Evidence& evidence,
+            std::span<const Row> rows, double now);
 
   std::size_t size() const { return size_; }
   std::size_t count() const { return count_; }    // kSignals and the item features behind them

@@ -19,7 +19,7 @@ enum Signal : std::uint32_t {
   kBeforeLast,
   kAfterRecent,
   kBeforeRecent,
-  // By half-lives, in the order of Trends.
+  // By half-lives, as kPopularityTrends says.
   kPopularity1,
   kPopularity7,
   kPopularity30,
@@ -32,15 +32,20 @@ enum Signal : std::uint32_t {
   kOwnedTimes,
   kOwnedDays,
   kOwnedPlaces,
+  // What the item's share of the latest choices predicts.
+  kDemand,
   kSignals
 };
 
 inline constexpr std::array<const char*, kSignals> kSignalNames{
-    "score",         "after_last",    "before_last",    "after_recent",   "before_recent",
-    "popularity_1d", "popularity_7d", "popularity_30d", "popularity_all", "in_session",
-    "session_place", "owned",         "owned_times",    "owned_days",     "owned_places"};
+    "score",         "after_last",     "before_last",    "after_recent", "before_recent", "popularity_1d",
+    "popularity_7d", "popularity_30d", "popularity_all", "in_session",   "session_place", "owned",
+    "owned_times",   "owned_days",     "owned_places",   "demand"};
 
-inline constexpr std::uint32_t kOwnSignals = kSignals - kInSession;
+// Which half-lives of Trends.
+inline constexpr std::array<std::size_t, 4> kPopularityTrends{3, 5, 6, 7};
+
+inline constexpr std::uint32_t kOwnSignals = kDemand - kInSession;
 inline constexpr std::uint32_t kNeighborSignals = kPopularity1 - kAfterLast;
 
 // The names of item features must not be those of signals. Throws std::invalid_argument.

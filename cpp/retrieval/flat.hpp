@@ -44,15 +44,21 @@ void scan_cosine(const EmbeddingTable& items, const float* query, const Selectio
 void scan_gather_cosine(const EmbeddingTable& items, const float* query, std::span<const Row> rows,
                         const Selection& selection, TopK<float>& top);
 
-// Any other score of live items: score(row).
+// Any other score of live items, those of a word of rows at a time: score(rows, least, out), where there is room for
+// 64. Of scores below `least` only that they are so is asked.
 template <class Score, class Function>
 void scan_scores(const EmbeddingTable& items, Function score, const Selection& selection, TopK<Score>& top) {
   const Selection rest = selection.without_filter();
+  std::array<Row, 64> rows;
+  alignas(64) std::array<Score, 64> scores;
   const auto word = [&](std::size_t number, std::uint64_t live) {
+    std::size_t count = 0;
     for (; live != 0; live &= live - 1) {
-      const auto row = static_cast<Row>(number * 64 + static_cast<std::size_t>(std::countr_zero(live)));
-      const Score value = score(row);
-      if (value >= top.threshold() && rest.admits(row)) top.push(value, row);
+      rows[count++] = static_cast<Row>(number * 64 + static_cast<std::size_t>(std::countr_zero(live)));
+    }
+    if (count > 0) score(std::span<const Row>(rows.data(), count), top.threshold(), scores.data());
+    for (std::size_t j = 0; j < count; ++j) {
+      if (scores[j] >= top.threshold() && rest.admits(rows[j])) top.push(scores[j], rows[j]);
     }
   };
   if (selection.filter != nullptr) return selection.filter->for_each_word(items, word);

@@ -30,9 +30,9 @@ class FormatError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-inline constexpr std::uint32_t kFormatVersion = 3;  // that is written
+inline constexpr std::uint32_t kFormatVersion = 4;  // that is written
 inline constexpr std::uint32_t kOldestVersion = 1;  // that is read
-inline constexpr std::uint32_t kMappableVersion = 2;
+inline constexpr std::uint32_t kMappableVersion = 4;
 
 // What a section holds, so that no table is read as another type.
 enum class ElementType : std::uint32_t { kBytes, kInt64, kUint32, kUint64, kFloat32, kFloat64, kFloat16 };

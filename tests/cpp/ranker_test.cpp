@@ -10,7 +10,6 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
-#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
@@ -48,20 +47,20 @@ void check_logarithms(const Kernels& kernels) {
 }
 
 void popular_items_are_the_highest_that_were_offered() {
-  std::vector<double> levels(500);
-  for (std::size_t k = 0; k < levels.size(); ++k) levels[k] = static_cast<double>(k * 7919 % 500);
-  const auto level = [&levels](Row row) { return levels[row]; };
+  std::vector<float> levels(500);
+  for (std::size_t k = 0; k < levels.size(); ++k) levels[k] = static_cast<float>(k * 7919 % 500);
+  const auto predict = [&levels](std::span<const Row> rows, float* out) {
+    for (std::size_t j = 0; j < rows.size(); ++j) out[j] = levels[rows[j]];
+  };
   PopularItems popular;
-  std::vector<Row> rows(100);
-  for (Row first = 0; first < 500; first += 100) {
-    std::iota(rows.begin(), rows.end(), first);
-    popular.offer(rows, level);
-    popular.offer(rows, level);  // what is there does not come in again
+  for (Row row = 0; row < 500; ++row) {
+    popular.offer(row, predict);
+    popular.offer(row, predict);  // what is there does not come in again
   }
   std::vector<Row> held;
   popular.for_each([&held](Row row) { held.push_back(row); });
   CHECK(held.size() == PopularItems::kSize);
-  for (const Row row : held) CHECK(levels[row] >= 500 - static_cast<double>(PopularItems::kSize));
+  for (const Row row : held) CHECK(levels[row] >= 500 - static_cast<float>(PopularItems::kSize));
   popular.erase_if([](Row row) { return row % 2 == 0; });
   popular.for_each([](Row row) { CHECK(row % 2 == 1); });
 }
@@ -73,12 +72,12 @@ void weights_stay_within_bounds() {
   weights.load(true, values.data());
   for (const float value : values) CHECK(value < 0 && value >= -LinearWeights::kMostWeight);
   const std::vector<float> before = values;
-  slopes = {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN(), 1e16f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  slopes = {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN(), 1e16f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
   weights.step(true, slopes.data());
   weights.load(true, values.data());
   CHECK(values == before);
   weights.load(false, values.data());
-  CHECK(values[kScoreSignal] == 1 && values[kAfterLast] == 0);
+  CHECK(values[kScoreSignal] == 1 && values[kDemand] == 1 && values[kAfterLast] == 0);
 }
 
 Id id(std::int64_t number) { return {IdKind::kInt, number, {}}; }

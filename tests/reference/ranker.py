@@ -18,9 +18,40 @@ NAMES = [
     *("score", "after_last", "before_last", "after_recent", "before_recent"),
     *("popularity_1d", "popularity_7d", "popularity_30d", "popularity_all"),
     *("in_session", "session_place", "owned", "owned_times", "owned_days", "owned_places"),
+    "demand",
 ]
 
 Floats = npt.NDArray[np.float64]
+
+
+class Demand:
+    """Shares of the latest choices by eight half-lives, and their weights, learned choice by choice."""
+
+    HALF_LIVES = (600.0, 3600.0, 6 * 3600.0, DAY, 3 * DAY, 7 * DAY, 30 * DAY, math.inf)
+
+    def __init__(self) -> None:
+        self.events: list[tuple[int, float]] = []
+        self.weights = np.array([0.02, 0.03, 0.05, 0.15, 0.2, 0.25, 0.2, 0.1])
+        self.rate = 0.1
+
+    def shares(self, item: int) -> Floats:
+        if not self.events:
+            return np.zeros(8)
+        items, times = (np.array(column) for column in zip(*self.events, strict=True))
+        decayed = [2.0 ** ((times - times.max()) / half_life) for half_life in self.HALF_LIVES]
+        return np.array([each[items == item].sum() / each.sum() for each in decayed])
+
+    def learn(self, item: int, time: float) -> None:
+        parts = self.weights * self.shares(item)
+        if parts.sum() > 0:
+            self.weights += self.rate * (parts / parts.sum() - self.weights)
+            self.weights = np.maximum(self.weights, 1e-3)
+            self.rate = max(self.rate / (1 + self.rate), 1 / 1024)
+        self.events.append((item, time))
+
+    def of(self, item: int, items: int) -> float:
+        """Times as likely as the average item."""
+        return float(self.weights @ self.shares(item)) * items + 0.01
 
 
 class Signals:
@@ -29,6 +60,8 @@ class Signals:
     def __init__(self, window: int, half_life: float, session_gap: float) -> None:
         self.lists = Cooccurrence(window, half_life)
         self.session_gap = session_gap
+        self.demand = Demand()
+        self.items: set[int] = set()
         self.events: list[tuple[int, float]] = []  # item, time
         self.own: dict[int, list[tuple[int, float, int, bool]]] = {}  # item, time, session, disliked; newest first
         self.visits: dict[int, tuple[float, int]] = {}  # latest time, session
@@ -37,11 +70,13 @@ class Signals:
         last, session = self.visits.get(user, (time, 0))
         if time - last > self.session_gap:
             session += 1
+        self.items.add(item)
         if disliked:
             self.lists.last[user].insert(0, -1)
         else:
             self.lists.learn(user, item, time)
             self.events.append((item, time))
+            self.demand.learn(item, time)
         self.visits[user] = max(last, time), session
         self.own.setdefault(user, []).insert(0, (item, time, session, disliked))
 
@@ -53,7 +88,8 @@ class Signals:
         entries = self.own.get(user, [])[:REMEMBERED]
         session = self.visits[user][1] if self.goes_on(user, now) else -1
         return np.array([score, *self.neighbor(entries, item, session, now), *self.popularity(item, now),
-                         *self.personal(entries, item, session, now)])  # fmt: skip
+                         *self.personal(entries, item, session, now),
+                         math.log(self.demand.of(item, len(self.items)))])  # fmt: skip
 
     def popularity(self, item: int, now: float) -> list[float]:
         times = [time for chosen, time in self.events if chosen == item]
@@ -114,18 +150,21 @@ class Weights:
     """Two sets of weights and their Adagrad sums."""
 
     def __init__(self, signals: int) -> None:
-        self.values, self.sums = np.zeros((2, signals)), np.zeros((2, signals))
-        self.values[:, 0] = 1
+        self.values, self.sums = np.zeros((2, signals)), np.full((2, signals), 10.0)
+        self.values[:, [0, 15]] = 1
 
     def step(self, over: bool, gradient: Floats) -> None:
         moved = gradient != 0
         sums = self.sums[int(over)]
-        sums[moved] = sums[moved] * (1 - 1e-5) + gradient[moved] ** 2
-        step = 0.05 * gradient / np.sqrt(sums + 1e-8)
+        sums[moved] = sums[moved] * (1 - 1e-4) + gradient[moved] ** 2
+        step = 0.1 * gradient / np.sqrt(sums)
         self.values[int(over)] = np.clip(self.values[int(over)] - step, -64, 64)
 
 
 def is_due(seed: int, number: int, goes_on: bool) -> bool:
     """Whether event `number` of the stream is learned from."""
     draw = Draws(seed ^ 0x72616E6B, number).next()
-    return draw % 64 == 0 or (draw % 4 == 0 and not goes_on)
+    if number < 1024:
+        return False
+    every = 2 ** min(6, (number // 512 + 1).bit_length() - 1)
+    return draw % every == 0 or (draw % 4 == 0 and not goes_on)

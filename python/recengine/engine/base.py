@@ -74,7 +74,7 @@ class Base:
         history: int = 32,
         history_decay: float = 0.5,
         session_gap: float = 3600.0,
-        popularity_half_life: float = 14 * 86400.0,
+        popularity_half_life: float | None = None,
         storage: Literal["fp32", "fp16"] = "fp32",
         ranker: Ranker | None = "auto",
         item_features: Sequence[str] = (),

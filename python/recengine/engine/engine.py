@@ -59,6 +59,8 @@ class Engine(Learning, Queries, Scores, Decisions, Catalogue, Rows, Files):
         Seconds; a longer pause between two events of a user begins a new session.
     popularity_half_life
         Seconds after which an event counts half in the popularity ranking that unknown users get; ``math.inf``: never.
+        None: several half-lives, from ten minutes to never, whose weights are learned from what new users choose first;
+        without a ranker 14 days.
     storage
         Of the rows of users and items: ``"fp32"``, or ``"fp16"``, which halves them. Scores are then within the
         rounding of the rows (2^-11 of each coordinate), rankings exact for the rounded rows. Steps are taken in float32
@@ -69,7 +71,7 @@ class Engine(Learning, Queries, Scores, Decisions, Catalogue, Rows, Files):
         online. ``"mlp"``: that sum and what a small neural network adds, with 64 hidden units over the signals and
         products of the user's vector and the item's row. None: the inner product alone, nothing but retrieval.
         ``"auto"``: "linear" for a softmax with a history and learned users, else None. A ranker takes 512 bytes more a
-        user and 32 an item.
+        user and 64 an item.
     item_features
         Names of numbers that you know of your items, at most 16: further signals for the ranker, whose weights are
         learned like those of its own. `set_item_features` gives them values; best of order 1, so that they are learned

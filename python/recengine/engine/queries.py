@@ -44,7 +44,8 @@ class Queries(Base):
         ----------
         user
             An id, or a column of n ids. Unknown users get the popularity ranking: items by their events, older ones
-            counting less (`popularity_half_life`); its scores are the decayed counts n, for a policy log(1 + n).
+            counting less (`popularity_half_life`). Its scores n are the decayed counts, or, where the half-life is
+            learned, how many times as likely as the average item each is to be chosen; for a policy log(1 + n).
         k
             At most this many results; fewer if fewer items match.
         history

@@ -101,7 +101,7 @@ class Scores(Base):
         >>> engine.learn_many(["ann", "ann", "bob"], ["tea", "cup", "tea"])
         >>> features = engine.ranker_features("ann", ["tea", "cup"])
         >>> features["in_session"].tolist(), features["after_last"].tolist(), len(features)
-        ([1.0, 1.0], [0.0, 0.0], 15)
+        ([1.0, 1.0], [0.0, 0.0], 16)
         """
         values = self._core.ranker_signals(user, id_column(items))
         return {name: values[:, place].copy() for place, name in enumerate(self._core.ranker_names())}

@@ -1,15 +1,17 @@
-// PopularItems: some of the items that are chosen most, as the ranker met them among its candidates: a source of
+// PopularItems: some of the items that are most likely to be chosen, among those that were offered: a source of
 // candidates that costs no look at the whole catalogue.
 //
 // Thread safety: offer, for_each from any thread. Two threads that offer at once may leave an item twice, or one of
 // two: readers do not care. erase_if and restore while writers are paused.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
-#include <cstdint>
+#include <span>
 
+#include "kernels/kernels.hpp"
 #include "storage/id_map.hpp"
 
 namespace recengine {
@@ -18,27 +20,25 @@ class PopularItems {
  public:
   static constexpr std::size_t kSize = 32;
 
-  // Slots that are zero are free; others hold a row + 1. Relaxed, here and below: a row stands for itself.
-  // Takes the items whose level(item) is above that of what is here. `level` is asked for rows that were offered once.
-  template <class Rows, class Level>
-  void offer(const Rows& rows, Level level) {
-    std::array<double, kSize> levels;
-    std::array<Row, kSize> held;
+  // Takes the item in place of the least likely one, if that is less likely: predict(rows, out), where there is room
+  // for kOffered scores, 64-byte aligned.
+  static constexpr std::size_t kOffered = kSize + kRowPadding;
+  template <class Predict>
+  void offer(Row item, Predict predict) {
+    std::array<Row, kSize + 1> rows;
     for (std::size_t s = 0; s < kSize; ++s) {
-      held[s] = slots_[s].load(std::memory_order_relaxed);
-      levels[s] = held[s] == 0 ? -1e300 : level(held[s] - 1);
+      // Slots that are zero are free; others hold a row + 1. Relaxed, here and below: a row stands for itself.
+      const Row entry = slots_[s].load(std::memory_order_relaxed);
+      if (entry == item + 1) return;
+      if (entry == 0) return slots_[s].store(item + 1, std::memory_order_relaxed);
+      rows[s] = entry - 1;
     }
-    std::size_t least = least_of(levels);
-    for (const Row row : rows) {
-      const double value = level(row);
-      if (!(value > levels[least])) continue;
-      bool is_held = false;
-      for (const Row other : held) is_held |= other == row + 1;
-      if (is_held) continue;
-      held[least] = row + 1;
-      levels[least] = value;
-      slots_[least].store(row + 1, std::memory_order_relaxed);
-      least = least_of(levels);
+    rows[kSize] = item;
+    alignas(64) std::array<float, kOffered> scores;
+    predict(std::span<const Row>(rows), scores.data());
+    const auto least = std::min_element(scores.begin(), scores.begin() + kSize);
+    if (scores[kSize] > *least) {
+      slots_[static_cast<std::size_t>(least - scores.begin())].store(item + 1, std::memory_order_relaxed);
     }
   }
 
@@ -63,12 +63,6 @@ class PopularItems {
   void restore(std::size_t slot, Row entry) { slots_[slot].store(entry, std::memory_order_relaxed); }
 
  private:
-  static std::size_t least_of(const std::array<double, kSize>& levels) {
-    std::size_t least = 0;
-    for (std::size_t s = 1; s < kSize; ++s) least = levels[s] < levels[least] ? s : least;
-    return least;
-  }
-
   std::array<std::atomic<Row>, kSize> slots_{};
 };
 
