@@ -314,6 +314,40 @@ def test_queries_and_removals_while_it_trains() -> None:
 # ---- user_model="als"
 
 
+def test_dislikes_are_no_likes_later(tmp_path: Path) -> None:
+    """However much comes after them; until the user likes the item. Through files, and removals."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(0, 0.4, (200, 8))
+    engines = [Engine(user_model="als", dim=8, history=history, maintenance=False) for history in (4, 0)]
+    for engine in engines:
+        engine.set_items(range(200), rows)
+        without = Engine(user_model="als", dim=8, history=4, maintenance=False)
+        without.set_items(range(200), rows)
+        for item in (3, 5):
+            engine.learn_one("ann", item)
+        for item in (7, 5):
+            engine.learn_one("ann", item, -1.0)
+        for item in range(20, 30):
+            engine.learn_one("ann", item)
+        for item in (3, *range(20, 30)):
+            without.learn_one("ann", item)
+        np.testing.assert_allclose(engine.user_vector("ann"), without.user_vector("ann"), rtol=1e-4, atol=1e-6)
+        assert {7, 5} <= set(range(200)) - set(engine.recommend("ann", k=200, exclude_seen=True).ids.tolist())
+        engine.save(tmp_path / "state")
+        for loaded in (Engine.load(tmp_path / "state"), Engine.load(tmp_path / "state", mmap=True, verify=True)):
+            np.testing.assert_array_equal(loaded.user_vector("ann"), engine.user_vector("ann"))
+        loaded = Engine.load(tmp_path / "state")
+        loaded.remove_items([7])
+        loaded.set_items([7], rows[7:8])  # another item: not disliked
+        for one in (engine, loaded):
+            one.learn_one("ann", 5)
+            one.learn_one("ann", 7)
+        without.learn_one("ann", 5)
+        without.learn_one("ann", 7)
+        for one in (engine, loaded):
+            np.testing.assert_allclose(one.user_vector("ann"), without.user_vector("ann"), rtol=1e-4, atol=1e-6)
+
+
 def folded(item_rows: Floats, weights: Floats, w0: float, l2: float, exponent: float) -> Floats:
     solved: Floats = solve_side(weights[np.newaxis], item_rows, w0, l2, exponent)[0]
     return solved

@@ -76,7 +76,7 @@ void Engine::write_state(SnapshotWriter& file, Deferred& deferred) {
 void Engine::write_deferred(SnapshotWriter& file, Deferred& deferred) const {
   save_ids(file, "users", deferred.users, deferred.live_users);
   save_ids(file, "items", deferred.items, deferred.live_items);
-  save_histories(file, deferred, model_.user_state.timed());
+  save_histories(file, deferred, model_.user_state);
   if (model_.cooccurrence.on()) save_neighbors(file, deferred);
   save_impressions(file, deferred.impressions, deferred.decisions);
 }

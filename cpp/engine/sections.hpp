@@ -86,6 +86,8 @@ struct Deferred {
   std::vector<std::uint32_t> sessions;
   std::vector<float> times;
   std::vector<std::uint64_t> history_ends, seen_ends;
+  std::vector<Row> disliked;  // if they are kept, as those seen
+  std::vector<std::uint64_t> disliked_ends;
   // Of each item
   std::vector<Row> neighbors;
   std::vector<float> after, before;
@@ -153,7 +155,11 @@ std::vector<Row> load_table(const SnapshotReader& file, const std::string& name,
 // --- sections_users.cpp
 void save_visits(SnapshotWriter& file, const UserState& state, Row users);
 void take_histories(const UserState& state, Row users, const Removed& is_removed, Deferred& deferred);
-void save_histories(SnapshotWriter& file, Deferred& deferred, bool timed);
+void save_histories(SnapshotWriter& file, Deferred& deferred, const UserState& state);
+// Before version 4 no file did.
+inline bool keeps_dislikes(const SnapshotReader& file, const UserState& state) {
+  return state.keeps_dislikes() && file.version() >= 4;
+}
 void load_user_state(const SnapshotReader& file, UserState& state, const std::vector<Row>& users,
                      const EmbeddingTable& items);
 

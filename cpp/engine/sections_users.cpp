@@ -28,22 +28,38 @@ void take_histories(const UserState& state, Row users, const Removed& is_removed
       if (!is_removed(item)) deferred.seen.push_back(item);
     });
     deferred.seen_ends.push_back(deferred.seen.size());
+    if (!state.keeps_dislikes()) continue;
+    state.for_each_disliked(user, [&](Row item) {
+      if (!is_removed(item)) deferred.disliked.push_back(item);
+    });
+    deferred.disliked_ends.push_back(deferred.disliked.size());
   }
 }
 
-void save_histories(SnapshotWriter& file, Deferred& deferred, bool timed) {
-  add(file, "history", deferred.history);
-  add(file, "history.ends", deferred.history_ends);
-  add(file, "history.sessions", deferred.sessions);
-  if (timed) add(file, "history.times", deferred.times);
-  auto first = deferred.seen.begin();
-  for (const std::uint64_t end : deferred.seen_ends) {
-    const auto last = deferred.seen.begin() + static_cast<std::ptrdiff_t>(end);
+namespace {
+
+// Each user's part ascending.
+void save_sets(SnapshotWriter& file, const std::string& name, std::vector<Row>& rows,
+               const std::vector<std::uint64_t>& ends) {
+  auto first = rows.begin();
+  for (const std::uint64_t end : ends) {
+    const auto last = rows.begin() + static_cast<std::ptrdiff_t>(end);
     std::sort(first, last);
     first = last;
   }
-  add(file, "seen", deferred.seen);
-  add(file, "seen.ends", deferred.seen_ends);
+  add(file, name, rows);
+  add(file, name + ".ends", ends);
+}
+
+}  // namespace
+
+void save_histories(SnapshotWriter& file, Deferred& deferred, const UserState& state) {
+  add(file, "history", deferred.history);
+  add(file, "history.ends", deferred.history_ends);
+  add(file, "history.sessions", deferred.sessions);
+  if (state.timed()) add(file, "history.times", deferred.times);
+  save_sets(file, "seen", deferred.seen, deferred.seen_ends);
+  if (state.keeps_dislikes()) save_sets(file, "disliked", deferred.disliked, deferred.disliked_ends);
 }
 
 void load_user_state(const SnapshotReader& file, UserState& state, const std::vector<Row>& users,
@@ -86,6 +102,11 @@ void load_user_state(const SnapshotReader& file, UserState& state, const std::ve
   lists("seen", [&](Row user, Row item) {
     require(is_item(item), "a user has seen an unknown item");
     state.restore_seen(user, item);
+  });
+  if (!keeps_dislikes(file, state)) return;
+  lists("disliked", [&](Row user, Row item) {
+    require(is_item(item), "a user dislikes an unknown item");
+    state.restore_dislike(user, item);
   });
 }
 

@@ -114,13 +114,21 @@ bool check_users(const SnapshotReader& file, const Rows& users, const Model& mod
     require(is_item(model.items, seen[at]), "a user has seen an unknown item");
     require(place == 0 || seen[at - 1] < seen[at], "what a user has seen is out of order");
   };
+  const auto dislike = [&, disliked = keeps_dislikes(file, state) ? file.array<Row>("disliked")
+                                                                   : std::span<const Row>()](Row, std::size_t at,
+                                                                                             std::size_t place) {
+    require(is_item(model.items, disliked[at]), "a user dislikes an unknown item");
+    require(place == 0 || disliked[at - 1] < disliked[at], "what a user dislikes is out of order");
+  };
   const auto visit = [&](Row user, bool is_live) {
     require(std::isfinite(visits[user]) && sessions[user] < StoredUsers::kDisliked &&
                 (is_live || (visits[user] == 0 && sessions[user] == 0)),
             "a visit is out of range");
   };
   return check_lists(file, users, "history", state.history(), entry) &&
-         check_lists(file, users, "seen", seen.size(), item) && users.for_each(visit);
+         check_lists(file, users, "seen", seen.size(), item) &&
+         (!keeps_dislikes(file, state) || check_lists(file, users, "disliked", seen.size(), dislike)) &&
+         users.for_each(visit);
 }
 
 bool check_neighbors(const SnapshotReader& file, const Rows& items, const Cooccurrence& lists) {

@@ -35,6 +35,7 @@ void adopt_user_state(const SnapshotReader& file, UserState& state, std::size_t 
   stored.visits = read<double>(file, "visits", users);
   stored.visited = read<std::uint32_t>(file, "visits.sessions", users);
   stored.seen = lists_of(file, "seen", users);
+  if (keeps_dislikes(file, state)) stored.disliked = lists_of(file, "disliked", users);
   stored.items = static_cast<Row>(items);
   state.adopt(stored);
 }

@@ -14,7 +14,8 @@ constexpr std::uint64_t kItemStream = 0x6974656D73u;  // "items": users and item
 Model::Model(EpochDomain& domain, const Settings& settings)
     : users(domain, settings.dim, {settings.seed, settings.history > 0 ? 0.0f : settings.init_scale}, settings.storage),
       items(domain, settings.dim, {settings.seed ^ kItemStream, settings.init_scale}, settings.storage),
-      user_state(domain, settings.remembered(), settings.session_gap, settings.ranks()),
+      user_state(domain, settings.remembered(), settings.session_gap, settings.ranks(),
+                 settings.user_model == UserModel::kAls),
       popularity(settings.half_life()),
       cooccurrence(settings.neighbors, settings.neighbors_half_life),
       context(settings.history, settings.history_decay),
@@ -55,6 +56,8 @@ void Model::compose(Row user, double now, QueryVector& query) {
     for (const HistoryEntry& entry : query.entries) {
       if (!entry.disliked) chosen.push_back(entry.item);
     }
+    const auto disliked = [this, user](Row item) { return user != kNoRow && user_state.dislikes(user, item); };
+    chosen.erase(std::remove_if(chosen.begin(), chosen.end(), disliked), chosen.end());
     fold(chosen, query);
     return;
   }
@@ -108,10 +111,13 @@ void Model::start_from(Row user, QueryVector& query) const {
 void Model::add_history(QueryVector& query) const {
   query.clear_history();
   const bool session = !query.entries.empty() && query.entries.front().in_session;
+  const bool has_dislikes = std::any_of(query.entries.begin(), query.entries.end(),
+                                        [](const HistoryEntry& entry) { return entry.disliked; });
   std::uint32_t places = 0, earlier = 0;  // taken, in the session and before
   for (const HistoryEntry& entry : query.entries) {
     const std::uint32_t place = entry.in_session ? places++ : earlier++;
     if (has_repeats_) add_repeat(entry, place, query);
+    if (has_dislikes && is_taken_back(entry, query)) continue;
     if (entry.disliked) {
       query.history.push_back({entry.item, -decay_[place], QueryVector::kFixed});
     } else {
@@ -132,6 +138,14 @@ void Model::add_history(QueryVector& query) const {
   for (const QueryVector::Term& term : query.history) {
     items.rows.add_scaled(query.x.data(), term.item, term.weight);
   }
+}
+
+// Whether the user said the opposite of the item since.
+bool Model::is_taken_back(const HistoryEntry& entry, const QueryVector& query) {
+  const auto since = std::span(query.entries.data(), &entry);
+  return std::any_of(since.begin(), since.end(), [&entry](const HistoryEntry& newer) {
+    return newer.item == entry.item && newer.disliked != entry.disliked;
+  });
 }
 
 // The last occurrence decides: disliked, or in the session; otherwise the earlier ones are counted (kFixed until then).

@@ -5,7 +5,8 @@
 // the learned row plus the weighted rows of the last items h_0 (newest), h_1, ... over the same item table that is
 // ranked (a linear form of the item-to-item models FISM, Kabbur et al. 2013, and SASRec's shared embedding, Kang and
 // McAuley 2018). The weights a_t are learned too (context_weights.hpp), as is the offset r_ui, which only items of the
-// user's history have, and only with the softmax. Items disliked enter with the start weight of their place, negative.
+// user's history have, and only with the softmax. Items disliked enter with the start weight of their place, negative;
+// an entry counts nothing where the user has said the opposite of its item since.
 #pragma once
 
 #include <algorithm>
@@ -80,7 +81,7 @@ class Model {
   // a session that goes on, newest last as a caller lists it.
   //
   // With user_model kAls x_u is solved instead, from all items the user has seen, each as often as it is in the
-  // history, at least once, but for the disliked ones; no row but those of items goes in, and there are no offsets.
+  // history, at least once, but for those that it disliked last; no row but those of items goes in, and there are no offsets.
   // query.history then says only which these are.
   void compose(Row user, double now, QueryVector& query);
   void compose(Row user, std::span<const Row> session, QueryVector& query);
@@ -101,6 +102,7 @@ class Model {
  private:
   void start_from(Row user, QueryVector& query) const;  // the learned row, or zero
   void add_history(QueryVector& query) const;           // as `entries` say
+  static bool is_taken_back(const HistoryEntry& entry, const QueryVector& query);
   void add_repeat(const HistoryEntry& entry, std::uint32_t place, QueryVector& query) const;
   void fold(std::vector<Row>& chosen, QueryVector& query);  // sorts `chosen`
 

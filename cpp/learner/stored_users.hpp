@@ -46,6 +46,7 @@ struct StoredUsers {
   std::span<const double> visits;           // of the users: the latest event,
   std::span<const std::uint32_t> visited;   // and its session
   StoredLists seen;                         // items, ascending
+  StoredLists disliked;                     // items; without ends: not kept
   Row items;                                // slots of the item table
 
   // As UserState's.

@@ -27,8 +27,13 @@ namespace recengine {
 
 class UserState {
  public:
-  UserState(EpochDomain& domain, std::uint32_t history, double session_gap, bool timed)
-      : domain_(domain), history_(history), session_gap_(session_gap), timed_(timed) {}
+  // `keeps_dislikes`: beyond the history, too.
+  UserState(EpochDomain& domain, std::uint32_t history, double session_gap, bool timed, bool keeps_dislikes)
+      : domain_(domain),
+        history_(history),
+        session_gap_(session_gap),
+        timed_(timed),
+        keeps_dislikes_(keeps_dislikes) {}
 
   std::uint32_t history() const { return history_; }
 
@@ -44,11 +49,13 @@ class UserState {
     users_.reserve(users);
     ring_.reserve(users * history_);
     if (timed_) times_.reserve(users * history_);
+    if (keeps_dislikes_) disliked_.reserve(users);
     if (history_ > 0) visits_.reserve(users);
   }
 
   void wipe(Row user) {
     users_[user].seen.erase_if([](Row) { return true; }, domain_);
+    if (keeps_dislikes_) disliked_[user].erase_if([](Row) { return true; }, domain_);
     users_[user].pushed.store(0, std::memory_order_relaxed);
     for (std::uint32_t slot = 0; slot < history_; ++slot) clear(user, slot);
     restore_visit(user, 0, 0);
@@ -57,11 +64,33 @@ class UserState {
   // The user chose this item, or disliked it, at this time.
   void observe(Row user, Row item, double timestamp, bool disliked) {
     User& state = users_[user];
-    if (history_ == 0 && state.seen.contains(item)) return;  // nothing to write: no turn to take
+    // Nothing to write: no turn to take.
+    if (history_ == 0 && state.seen.contains(item) && dislikes(user, item) == (disliked && keeps_dislikes_)) return;
     const Turn turn(state.writing);
     if (history_ > 0) push(state, user, entry(item, visit(user, timestamp), disliked), timestamp);
     state.seen.insert(item, domain_);
+    if (!keeps_dislikes_) return;
+    if (disliked) {
+      disliked_[user].insert(item, domain_);
+    } else {
+      disliked_[user].erase_if([item](Row other) { return other == item; }, domain_);
+    }
   }
+
+  bool keeps_dislikes() const { return keeps_dislikes_; }
+  // Whether the user's latest word on the item was a dislike. False if dislikes are not kept.
+  bool dislikes(Row user, Row item) const {
+    if (!keeps_dislikes_) return false;
+    if (!stored_) return disliked_[user].contains(item);
+    const auto all = stored_->disliked.ends.empty() ? std::span<const Row>() : stored_->disliked.of(user);
+    return std::find(all.begin(), all.end(), item) != all.end();
+  }
+  // REQUIRES: keeps_dislikes(), not is_stored().
+  template <class Visit>
+  void for_each_disliked(Row user, Visit visit) const {
+    disliked_[user].for_each(visit);
+  }
+  void restore_dislike(Row user, Row item) { disliked_[user].insert(item, domain_); }
 
   // For saving: visits the entries of the history, oldest first, with their times; and the way back, entry by entry. An
   // entry's lower half is an item + 1, or 0 for one that was removed, its upper half session_of(entry). REQUIRES:
@@ -151,12 +180,16 @@ class UserState {
         if (item != 0 && gone(item - 1)) clear(user, slot);
       }
       users_[user].seen.erase_if(gone, domain_);
+      if (keeps_dislikes_) disliked_[user].erase_if(gone, domain_);
     }
   }
 
   std::size_t memory_bytes(Row users) const {
     std::size_t bytes = users_.memory_bytes() + ring_.memory_bytes() + times_.memory_bytes() + visits_.memory_bytes();
-    for (Row user = 0; !stored_ && user < users; ++user) bytes += users_[user].seen.memory_bytes();
+    bytes += disliked_.memory_bytes();
+    for (Row user = 0; !stored_ && user < users; ++user) {
+      bytes += users_[user].seen.memory_bytes() + (keeps_dislikes_ ? disliked_[user].memory_bytes() : 0);
+    }
     return bytes;
   }
 
@@ -215,8 +248,9 @@ class UserState {
   EpochDomain& domain_;
   const std::uint32_t history_;
   const double session_gap_;
-  const bool timed_;
+  const bool timed_, keeps_dislikes_;
   Column<User> users_;
+  Column<RowSet> disliked_;
   Column<std::atomic<std::uint64_t>> ring_;
   Column<std::atomic<float>> times_;
   Column<Visits> visits_;

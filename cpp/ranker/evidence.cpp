@@ -40,6 +40,7 @@ void Evidence::clear(std::size_t most) {
   rows_.clear();
   neighbors_.clear();
   own_.clear();
+  disliked_.clear();
 }
 
 std::uint32_t Evidence::index_of(Row row) {
@@ -77,15 +78,13 @@ void Evidence::choose_neighbors() {
 // The newest entry of an item decides: after a dislike it is no item of the user's.
 void Evidence::gather_own(std::span<const OwnEntry> entries, double now) {
   constexpr std::uint32_t kOwnFirst = kInSession;
-  std::array<Row, 64> disliked;
-  std::size_t dislikes = 0;
   for (std::uint32_t place = 0; place < entries.size(); ++place) {
     const auto& [entry, time] = entries[place];
     if (entry.disliked) {
-      if (find(entry.item) == kNothing && dislikes < disliked.size()) disliked[dislikes++] = entry.item;
+      if (find(entry.item) == kNothing) disliked_.push_back(entry.item);
       continue;
     }
-    if (std::find(disliked.begin(), disliked.begin() + dislikes, entry.item) != disliked.begin() + dislikes) continue;
+    if (std::find(disliked_.begin(), disliked_.end(), entry.item) != disliked_.end()) continue;
     const std::uint32_t index = index_of(entry.item);
     const bool is_new = index == own_.size();
     if (is_new) own_.push_back({});

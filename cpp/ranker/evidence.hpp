@@ -72,6 +72,8 @@ class Evidence {
   }
 
   std::size_t num_own() const { return own_.size(); }
+  // Of which the user's latest word is a dislike.
+  std::span<const Row> disliked() const { return disliked_; }
 
   // An item's place among those there is evidence of, or kNothing.
   std::uint32_t find(Row row) const {
@@ -102,6 +104,7 @@ class Evidence {
   std::vector<Row> rows_;
   std::vector<std::array<float, kNeighborSignals>> neighbors_;
   std::vector<std::array<float, kOwnSignals>> own_;
+  std::vector<Row> disliked_;
   std::vector<Neighbor> list_;
   std::vector<Row> candidates_;
   std::size_t own_candidates_ = 0;

@@ -39,7 +39,8 @@ class LinearWeights {
     for (std::size_t s = 0; s < signals_; ++s) weights[s] = load_relaxed(&set(in_session)[s].value);
   }
 
-  // One step of Adagrad. Slopes that are not finite change nothing.
+  // One step of Adagrad. The weights of score and demand do not turn negative: what a user dislikes is not shown for
+  // it. Slopes that are not finite change nothing.
   void step(bool in_session, const float* slopes) {
     for (std::size_t s = 0; s < signals_; ++s) {
       LearnedScalar& scalar = set(in_session)[s];
@@ -48,7 +49,8 @@ class LinearWeights {
       const float sum = std::min(load_relaxed(&scalar.sum) * (1 - kForget) + slope * slope, kMaxAccumulator);
       store_relaxed(&scalar.sum, sum);
       const float moved = load_relaxed(&scalar.value) - kRate * slope / std::sqrt(sum);
-      store_relaxed(&scalar.value, std::clamp(moved, -kMostWeight, kMostWeight));
+      store_relaxed(&scalar.value,
+                    std::clamp(moved, s == kScoreSignal || s == kDemand ? 0.0f : -kMostWeight, kMostWeight));
     }
   }
 

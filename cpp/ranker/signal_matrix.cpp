@@ -54,6 +54,14 @@ void SignalMatrix::fill(const Model& model, const ItemFeatures& features, const 
   active_kernels().log1p_scaled(odds, 1, stride_);
   for (std::size_t j = 0; j < stride_; ++j) odds[j] += std::log(kLeast);
 
+  // What others do is no reason to show what the user dislikes.
+  for (std::size_t j = 0; !evidence.disliked().empty() && j < size_; ++j) {
+    const auto disliked = evidence.disliked();
+    if (std::find(disliked.begin(), disliked.end(), rows[j]) == disliked.end()) continue;
+    for (std::size_t s = 0; s < kNeighborSignals; ++s) mutable_row(kAfterLast + s)[j] = 0;
+    odds[j] = std::log(kLeast);
+  }
+
   for (std::size_t f = 0; f < features.count(); ++f) {
     for (std::size_t j = 0; j < size_; ++j) mutable_row(kSignals + f)[j] = features.get(rows[j], f);
   }

@@ -430,7 +430,7 @@ int main(int argc, char** argv) {
     check_products(kernels, 65536, 1);  // the largest sums
     check_encoding(kernels, 65536);
     check_large_scales(kernels);
-    check_threads(kernels, 3000);
+    check_threads(kernels, check::kSanitized ? 600 : 3000);
     std::printf("%s: ok\n", kernels.name);
   }
 }

@@ -21,7 +21,7 @@
 namespace recengine {
 namespace {
 
-constexpr std::size_t kMany = check::kSanitized ? 600 : 4000;  // items of a test
+constexpr std::size_t kMany = check::kSanitized ? 400 : 4000;  // items of a test
 constexpr std::size_t kDim = 16;
 constexpr std::size_t kTop = 10;
 

@@ -70,7 +70,8 @@ void weights_stay_within_bounds() {
   std::vector<float> slopes(kSignals, 1.0f), values(kSignals);
   for (int step = 0; step < 10'000; ++step) weights.step(true, slopes.data());
   weights.load(true, values.data());
-  for (const float value : values) CHECK(value < 0 && value >= -LinearWeights::kMostWeight);
+  for (const float value : values) CHECK(value <= 0 && value >= -LinearWeights::kMostWeight);
+  CHECK(values[kScoreSignal] == 0 && values[kDemand] == 0 && values[kAfterLast] < 0);
   const std::vector<float> before = values;
   slopes = {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN(), 1e16f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
   weights.step(true, slopes.data());

@@ -114,9 +114,11 @@ class Learner:
         session = bool(entries) and entries[0][1]
         places = [0, 0]
         history: list[tuple[int, float, tuple[int, int] | None]] = []
-        for item, in_session, disliked in entries:
+        for t, (item, in_session, disliked) in enumerate(entries):
             place = places[in_session]
             places[in_session] += 1
+            if any(other == item and bad != disliked for other, _, bad in entries[:t]):
+                continue  # the opposite has been said since
             where = (0 if in_session else 1 if session else 2, place)
             if disliked:
                 history.append((item, -(self.settings["history_decay"] ** place), None))

@@ -87,6 +87,8 @@ class Signals:
         """The signals in the order of NAMES."""
         entries = self.own.get(user, [])[:REMEMBERED]
         session = self.visits[user][1] if self.goes_on(user, now) else -1
+        if next((disliked for own, _, _, disliked in entries if own == item), False):
+            return np.array([score, *[0.0] * 4, *self.popularity(item, now), *[0.0] * 6, math.log(0.01)])
         return np.array([score, *self.neighbor(entries, item, session, now), *self.popularity(item, now),
                          *self.personal(entries, item, session, now),
                          math.log(self.demand.of(item, len(self.items)))])  # fmt: skip
@@ -155,10 +157,12 @@ class Weights:
 
     def step(self, over: bool, gradient: Floats) -> None:
         moved = gradient != 0
+        lowest = np.full(len(gradient), -64.0)
+        lowest[[0, 15]] = 0  # score and demand
         sums = self.sums[int(over)]
         sums[moved] = sums[moved] * (1 - 1e-4) + gradient[moved] ** 2
         step = 0.1 * gradient / np.sqrt(sums)
-        self.values[int(over)] = np.clip(self.values[int(over)] - step, -64, 64)
+        self.values[int(over)] = np.clip(self.values[int(over)] - step, lowest, 64)
 
 
 def is_due(seed: int, number: int, goes_on: bool) -> bool:
