@@ -114,9 +114,9 @@ bool check_users(const SnapshotReader& file, const Rows& users, const Model& mod
     require(is_item(model.items, seen[at]), "a user has seen an unknown item");
     require(place == 0 || seen[at - 1] < seen[at], "what a user has seen is out of order");
   };
-  const auto dislike = [&, disliked = keeps_dislikes(file, state) ? file.array<Row>("disliked")
-                                                                   : std::span<const Row>()](Row, std::size_t at,
-                                                                                             std::size_t place) {
+  const auto dislike = [&, disliked = keeps_dislikes(file, state)
+                                          ? file.array<Row>("disliked")
+                                          : std::span<const Row>()](Row, std::size_t at, std::size_t place) {
     require(is_item(model.items, disliked[at]), "a user dislikes an unknown item");
     require(place == 0 || disliked[at - 1] < disliked[at], "what a user dislikes is out of order");
   };
