@@ -650,3 +650,15 @@ def test_rows_are_named_as_they_came_although_shuffled() -> None:
         prequential(CountingEngine(), events, order="shuffled")
     with pytest.raises(ValueError, match="without times cannot be shuffled"):
         prequential(CountingEngine(), buying("abab"), order="shuffled")
+
+
+def test_items_of_label_0_are_no_hits_when_seen_ones_are_excluded() -> None:
+    """A logistic engine shows them again: they were not chosen. The baselines may not, so it gets nothing for it."""
+    users, items = ["ann"] * 6, ["tea", "tea", "cup", "tea", "cup", "pot"]
+    events = Events(users, items, values=np.array([0, 1, 0, 1, 1, 1], dtype=np.float32))
+    engine = Engine(objective="logistic", dim=2)
+    result = prequential(engine, events, exclude_seen=True, warmup=0.0)
+    assert (result.evaluated, result.recall) == (4, 0.0)
+    assert result.baselines["popularity"].recall == 0.0
+    again = prequential(Engine(objective="logistic", dim=2), events, exclude_seen=False, warmup=0.0)
+    assert again.recall == 0.75

@@ -250,8 +250,10 @@ class _Run:
                 ranking = engine.recommend(user, k=k + 1, exclude_seen=self.exclude_seen)
                 recorder.query_ns[query] = clock() - asked
                 shown = ranking.ids.tolist()
-                recorder.rank[query] = tied_rank(item, shown, ranking.scores, k) if item in history.items else k + 1
                 seen = history.seen(user)
+                # An item of an event of label 0 is not excluded by the engine: it was not chosen. Nor does it count.
+                is_eligible = item in history.items and code not in seen
+                recorder.rank[query] = tied_rank(item, shown, ranking.scores, k) if is_eligible else k + 1
                 recorder.popularity_rank[query] = history.popularity.rank(0, code, k, seen)
                 if history.popularity_7d is not None:
                     recorder.popularity_7d_rank[query] = history.popularity_7d.rank(0, code, k, seen)
