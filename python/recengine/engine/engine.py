@@ -217,7 +217,8 @@ class Engine(Learning, Queries, Scores, Decisions, Catalogue, Rows, Files):
             is taken after each epoch, and the engine is left with the rows that did best. They are recorded, but not
             learned from.
         patience
-            Stop after so many epochs without a better recall.
+            Stop after so many epochs without a better recall. The rows and biases of the best epoch are put back;
+            what ``"sgd"`` learned beside them, weights of the history and of the ranker, stays as it is.
         threads
             At most `Engine.threads`, the default. With one thread equal calls give equal rows.
         progress
