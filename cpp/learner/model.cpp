@@ -111,8 +111,8 @@ void Model::start_from(Row user, QueryVector& query) const {
 void Model::add_history(QueryVector& query) const {
   query.clear_history();
   const bool session = !query.entries.empty() && query.entries.front().in_session;
-  const bool has_dislikes = std::any_of(query.entries.begin(), query.entries.end(),
-                                        [](const HistoryEntry& entry) { return entry.disliked; });
+  const bool has_dislikes =
+      std::any_of(query.entries.begin(), query.entries.end(), [](const HistoryEntry& entry) { return entry.disliked; });
   std::uint32_t places = 0, earlier = 0;  // taken, in the session and before
   for (const HistoryEntry& entry : query.entries) {
     const std::uint32_t place = entry.in_session ? places++ : earlier++;

@@ -81,8 +81,8 @@ class Model {
   // a session that goes on, newest last as a caller lists it.
   //
   // With user_model kAls x_u is solved instead, from all items the user has seen, each as often as it is in the
-  // history, at least once, but for those that it disliked last; no row but those of items goes in, and there are no offsets.
-  // query.history then says only which these are.
+  // history, at least once, but for those that it disliked last; no row but those of items goes in, and there are no
+  // offsets. query.history then says only which these are.
   void compose(Row user, double now, QueryVector& query);
   void compose(Row user, std::span<const Row> session, QueryVector& query);
 

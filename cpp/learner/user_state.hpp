@@ -29,11 +29,7 @@ class UserState {
  public:
   // `keeps_dislikes`: beyond the history, too.
   UserState(EpochDomain& domain, std::uint32_t history, double session_gap, bool timed, bool keeps_dislikes)
-      : domain_(domain),
-        history_(history),
-        session_gap_(session_gap),
-        timed_(timed),
-        keeps_dislikes_(keeps_dislikes) {}
+      : domain_(domain), history_(history), session_gap_(session_gap), timed_(timed), keeps_dislikes_(keeps_dislikes) {}
 
   std::uint32_t history() const { return history_; }
 
