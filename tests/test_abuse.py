@@ -111,7 +111,7 @@ def quality(engine: Engine) -> float:
 
 
 @every_kind
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None, derandomize=True)  # a statistical claim: of the same mixtures every time
 @given(actions=abuse, limited=st.booleans(), seed=st.integers(0, 100))
 def test_quality_recovers_from_any_mixture(
     options: dict[str, Any], actions: list[tuple[Any, ...]], limited: bool, seed: int
