@@ -111,7 +111,7 @@ def quality(engine: Engine) -> float:
 
 
 @every_kind
-@settings(max_examples=15, deadline=None, derandomize=True)  # a statistical claim: of the same mixtures every time
+@settings(max_examples=25, deadline=None)
 @given(actions=abuse, limited=st.booleans(), seed=st.integers(0, 100))
 def test_quality_recovers_from_any_mixture(
     options: dict[str, Any], actions: list[tuple[Any, ...]], limited: bool, seed: int
@@ -121,7 +121,8 @@ def test_quality_recovers_from_any_mixture(
         {"max_users": 400, "max_items": 400, "evict": "lru", "user_budget": 500.0} if limited else {}
     )
     start = time.time() - 10 * 86400
-    clean, abused = Engine(**options), Engine(**options, **limits)
+    # One thread: what fails can be made to fail again.
+    clean, abused = Engine(**options, threads=1), Engine(**options, **limits, threads=1)
     for engine in (clean, abused):
         good_stream(engine, seed, 1500, start)
     attack(abused, actions, start + 8000)
