@@ -127,6 +127,16 @@ def test_steps_are_those_of_the_reference(objective: Any) -> None:
     assert sets == {0, 1}
 
 
+def test_the_first_events_teach_it_nothing() -> None:
+    rng = np.random.default_rng(0)
+    engine = Engine(**SMALL)
+    start = engine.ranker_weights()
+    engine.learn_many(rng.integers(0, 20, 1024), rng.integers(0, 30, 1024), timestamps=np.arange(1024) * 5.0)
+    assert engine.ranker_weights() == start
+    engine.learn_many(rng.integers(0, 20, 64), rng.integers(0, 30, 64), timestamps=5120.0 + np.arange(64) * 5.0)
+    assert engine.ranker_weights() != start
+
+
 def test_slopes_are_the_gradient_of_the_loss() -> None:
     rng = np.random.default_rng(2)
     signals, weights = rng.normal(0, 1, (7, 5)), rng.normal(0, 1, 5)
@@ -315,6 +325,18 @@ def test_plan_counts_candidates() -> None:
     assert plan["rank_us"] > 0
     assert sum(shop(ranker=None).plan(3)["candidates"].values()) == 0
     assert engine.plan(3, among=[1, 2, 3])["candidates"]["retrieved"] == 3
+
+
+def test_what_is_in_demand_is_a_candidate() -> None:
+    """Of a large catalogue, for a user whom nothing else leads there."""
+    rng = np.random.default_rng(0)
+    engine = Engine(dim=8, negatives=4, seed=0, maintenance=False)
+    engine.set_items(range(5_000), rng.normal(0, 1, (5_000, 8)))
+    engine.learn_many(np.arange(3_000), rng.integers(0, 20, 3_000), timestamps=np.arange(3_000) * 60.0)
+    engine.learn_one(-1, 4_321, timestamp=180_000.0)
+    assert engine.plan(-1, k=10)["candidates"]["popular"] >= 15
+    shown = set(engine.recommend(-1, k=60).ids.tolist())
+    assert len(shown & set(range(20))) >= 15
 
 
 @pytest.mark.parametrize("ranker", ["linear", "mlp"])
