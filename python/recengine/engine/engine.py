@@ -71,7 +71,7 @@ class Engine(Learning, Queries, Scores, Decisions, Catalogue, Rows, Files):
         online. ``"mlp"``: that sum and what a small neural network adds, with 64 hidden units over the signals and
         products of the user's vector and the item's row. None: the inner product alone, nothing but retrieval.
         ``"auto"``: "linear" for a softmax with a history and learned users, else None. A ranker takes 512 bytes more a
-        user and 64 an item.
+        user and 65 an item.
     item_features
         Names of numbers that you know of your items, at most 16: further signals for the ranker, whose weights are
         learned like those of its own. `set_item_features` gives them values; best of order 1, so that they are learned
