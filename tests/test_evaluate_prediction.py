@@ -30,6 +30,11 @@ def test_ratings_equal_to_scikit_learn(pairs: list[tuple[float, float]]) -> None
         assert value(metric, pairs) == pytest.approx(expected[name], nan_ok=True), name
 
 
+def test_ratings_that_hardly_vary() -> None:
+    pytest.importorskip("sklearn")
+    assert evaluate_ratings([0.0, 1e-160], [5.0, -5.0])["r2"] == -math.inf
+
+
 @settings(max_examples=100, deadline=None)
 @given(pairs=LABELS, threshold=st.floats(0, 1))
 def test_labels_equal_to_scikit_learn(pairs: list[tuple[float, float]], threshold: float) -> None:

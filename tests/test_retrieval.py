@@ -371,7 +371,7 @@ def test_removals_beside_queries_leave_rankings_whole() -> None:
     finally:
         stop.set()
         thread.join()
-    assert short <= 6  # an item may still go between the last look and the copy of its id
+    assert short == 0
 
 
 def test_bad_input() -> None:

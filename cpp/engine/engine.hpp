@@ -379,11 +379,12 @@ class Engine {
   template <class Score, class Function>
   std::vector<Scored<Score>> best_by(Function score, std::size_t k, const Selection& selection,
                                      const Resolved& resolved) const;
-  bool all_live(const std::vector<Scored<float>>& best) const;
+  bool keep_live(std::vector<Scored<float>>& best) const;  // false if some had to go
   template <class Find>
-  std::vector<Scored<float>> find_live(Find find) const;
+  std::vector<Scored<float>> find_live(std::size_t k, Find find) const;
   std::vector<Scored<float>> answer_live(const Asker& asker, std::size_t k, const QueryOptions& options,
                                          const Resolved& resolved, Plan& plan);
+  // REQUIRES: they were live at a moment since this thread is pinned.
   void append(Rankings& rankings, const std::vector<Scored<float>>& best) const;
   static std::size_t num_candidates(std::size_t k, const ExploreOptions& explore);
   std::uint64_t seed_of(const ExploreOptions& explore);

@@ -76,57 +76,17 @@ Engine::Resolved Engine::resolve(const QueryOptions& options) {
   return resolved;
 }
 
-bool Engine::all_live(const Best& best) const {
-  return std::all_of(best.begin(), best.end(), [this](const auto& found) { return model_.items.is_live(found.row); });
+bool Engine::keep_live(Best& best) const {
+  return std::erase_if(best, [this](const auto& found) { return !model_.items.is_live(found.row); }) == 0;
 }
 
 void Engine::append(Rankings& rankings, const Best& best) const {
   rankings.ids.kind = model_.items.ids.kind();  // also of a ranking that is empty
-  std::size_t count = 0;
   for (const auto& [score, row] : best) {
-    // An item that was removed and came back during the scan was met in both of its slots: only the new one is live.
-    if (!model_.items.is_live(row)) continue;
     rankings.ids.append(model_.items.ids, row);
     rankings.scores.push_back(score);
-    ++count;
   }
-  rankings.counts.push_back(count);
-}
-
-// Scores: the decayed number of events; where the half-life is learned, how many times as likely as the average item.
-Best Engine::most_popular(std::size_t k, const Selection& selection, const Resolved& resolved) const {
-  if (!model_.demand || settings_.popularity_half_life > 0) {
-    const auto level = [this](std::span<const Row> rows, double, double* out) {
-      for (std::size_t j = 0; j < rows.size(); ++j) out[j] = model_.popularity.level(rows[j]);
-    };
-    Best best;
-    for (const auto& [score, row] : best_by<double>(level, k, selection, resolved)) {
-      best.push_back({static_cast<float>(model_.popularity.count(score, latest_timestamp())), row});
-    }
-    return best;
-  }
-  const std::size_t items = model_.items.size();
-  const Demand::Scan likely(*model_.demand, model_.demand->of_first, items);
-  Best best = best_by<float>(likely, k, selection, resolved);
-  for (auto& found : best) found.score *= static_cast<float>(items);
-  return best;
-}
-
-template <class Score, class Function>
-std::vector<Scored<Score>> Engine::best_by(Function score, std::size_t k, const Selection& selection,
-                                           const Resolved& resolved) const {
-  TopK<Score> top(capped(k));
-  if (resolved.among) {
-    for (const Row row : *resolved.among) {
-      if (!model_.items.is_live(row) || !selection.admits(row)) continue;
-      alignas(64) std::array<Score, kRowPadding> value;
-      score(std::span(&row, 1), top.threshold(), value.data());
-      top.push(value[0], row);
-    }
-  } else {
-    scan_scores(model_.items, score, selection, top);
-  }
-  return top.take_sorted();
+  rankings.counts.push_back(best.size());
 }
 
 Selection Engine::selection_for(const Asker& asker, const QueryOptions& options, const Resolved& resolved) {
@@ -213,21 +173,28 @@ Engine::Answer Engine::answer_visitor(const IdSpan& history, std::size_t k, cons
   return found;
 }
 
-// Items that are removed while a query is under way leave its ranking: asked again, others that match take their
-// places.
+// Items that are removed while a query is under way leave its ranking, and others that match take their places: what is
+// returned was live at one moment of the query.
 template <class Find>
-Best Engine::find_live(Find find) const {
+Best Engine::find_live(std::size_t k, Find find) const {
   constexpr int kMostAttempts = 8;  // beside removals without end a ranking that is short will do
-  Best best = find();
-  for (int attempt = 1; attempt < kMostAttempts && !all_live(best); ++attempt) best = find();
-  return best;
+  std::size_t wanted = k;
+  for (int attempt = 1;; ++attempt) {
+    wanted = capped(wanted);
+    Best best = find(wanted);
+    if (keep_live(best) || best.size() >= k || attempt == kMostAttempts) {
+      best.resize(std::min(best.size(), k));
+      return best;
+    }
+    wanted = 2 * wanted + 16;  // some to spare
+  }
 }
 
 Best Engine::answer_live(const Asker& asker, std::size_t k, const QueryOptions& options, const Resolved& resolved,
                          Plan& plan) {
-  return find_live([&] {
+  return find_live(k, [&](std::size_t wanted) {
     plan = {};
-    return answer(asker, k, options, resolved, plan);
+    return answer(asker, wanted, options, resolved, plan);
   });
 }
 
@@ -351,7 +318,7 @@ Rankings Engine::recommend_many(const IdSpan& users, const QueryOptions& options
   std::vector<Best> results = answer_many(users, options, rankings.certified);
   rankings.ids.kind = model_.items.ids.kind();  // also of no rankings
   for (std::size_t u = 0; u < results.size(); ++u) {
-    if (!all_live(results[u])) results[u] = answer_user(id_at(users, u), options.k, options).best;
+    if (!keep_live(results[u])) results[u] = answer_user(id_at(users, u), options.k, options).best;
     append(rankings, results[u]);
   }
   return rankings;
@@ -407,8 +374,8 @@ Rankings Engine::similar_items(const Id& item, const QueryOptions& options) {
   const Selection selection = resolved.selection(nullptr);
   const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
   Rankings rankings;
-  append(rankings, find_live([&] {
-           TopK<float> top(capped(options.k));
+  append(rankings, find_live(options.k, [&](std::size_t k) {
+           TopK<float> top(k);
            retriever_.search_cosine(query.data(), selection, among, options.retrieval, top);
            return top.take_sorted();
          }));
@@ -426,15 +393,18 @@ Rankings Engine::similar_by_behaviour(const Id& item, const QueryOptions& option
   NeighborScores scores;
   const float weight = 1;
   scores.gather(model_.cooccurrence, {&row, 1}, {&weight, 1}, {}, latest_timestamp());
-  TopK<float> top(capped(options.k));
-  scores.for_each([&](Row neighbor, float score) {
-    const bool wanted = !resolved.among || std::binary_search(resolved.among->begin(), resolved.among->end(), neighbor);
-    if (score >= top.threshold() && wanted && model_.items.is_live(neighbor) && selection.admits(neighbor)) {
-      top.push(score, neighbor);
-    }
-  });
   Rankings rankings;
-  append(rankings, top.take_sorted());
+  append(rankings, find_live(options.k, [&](std::size_t k) {
+           TopK<float> top(k);
+           scores.for_each([&](Row neighbor, float score) {
+             const bool wanted =
+                 !resolved.among || std::binary_search(resolved.among->begin(), resolved.among->end(), neighbor);
+             if (score >= top.threshold() && wanted && model_.items.is_live(neighbor) && selection.admits(neighbor)) {
+               top.push(score, neighbor);
+             }
+           });
+           return top.take_sorted();
+         }));
   return rankings;
 }
 
@@ -451,8 +421,8 @@ Rankings Engine::search(std::span<const float> vector, bool cosine, const QueryO
   const Selection selection = resolved.selection(nullptr);
   const std::vector<Row>* const among = resolved.among ? &*resolved.among : nullptr;
   Rankings rankings;
-  append(rankings, find_live([&] {
-           TopK<float> top(capped(options.k));
+  append(rankings, find_live(options.k, [&](std::size_t k) {
+           TopK<float> top(k);
            const RetrievalReport report =
                cosine ? retriever_.search_cosine(query.data(), selection, among, options.retrieval, top)
                       : retriever_.search(query.data(), selection, among, with_threads(options.retrieval), top);

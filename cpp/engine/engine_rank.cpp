@@ -112,7 +112,9 @@ Rankings Engine::rank(const Id& user, const IdSpan& items, std::span<const float
   model_.compose(asker.user, latest_timestamp(), asker.query);
   Rankings rankings;
   Plan plan;
-  append(rankings, answer(asker, resolved.among->size(), options, resolved, plan, true));
+  std::vector<Scored<float>> best = answer(asker, resolved.among->size(), options, resolved, plan, true);
+  keep_live(best);
+  append(rankings, best);
   return rankings;
 }
 

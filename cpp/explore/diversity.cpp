@@ -32,16 +32,12 @@ std::vector<float> relevances(std::span<const float> scores) {
   return values;
 }
 
-// Rows of length 1; those of zeros stay.
-AlignedFloats directions(const float* rows, std::size_t count, std::size_t stride) {
-  AlignedFloats units(count * stride);
-  std::vector<float> squares(count);
-  active_kernels().square_norms(rows, count, stride, squares.data());
-  for (std::size_t i = 0; i < count; ++i) {
-    const float factor = squares[i] > 0 ? 1 / std::sqrt(squares[i]) : 0.0f;
-    for (std::size_t d = 0; d < stride; ++d) units[i * stride + d] = rows[i * stride + d] * factor;
-  }
-  return units;
+// Of rows of zeros 0: their cosines count 0.
+std::vector<float> inverse_lengths(const float* rows, std::size_t count, std::size_t stride) {
+  std::vector<float> inverse(count);
+  active_kernels().square_norms(rows, count, stride, inverse.data());
+  for (float& value : inverse) value = value > 0 ? 1 / std::sqrt(value) : 0.0f;
+  return inverse;
 }
 
 // The lowest place of the largest value. In lanes, so that compilers compare several at once.
@@ -81,29 +77,55 @@ DiversityKind parse_diversity(std::string_view name) {
 }
 std::string_view name_of(DiversityKind kind) { return kNames[static_cast<std::size_t>(kind)]; }
 
+// A candidate's value only falls as more are chosen (after the first, whose cosine may be below 0). So the largest
+// value that a block of candidates had at an earlier step is a bound of what it has now, and only blocks whose bound is
+// the largest of all are brought up to date: lazy greedy selection (Minoux 1978), with the choices of the eager one.
 Places diversify_mmr(std::span<const float> scores, const float* rows, std::size_t stride, double weight,
                      std::size_t k) {
+  constexpr std::size_t kBlock = 16;
+  constexpr float kNever = -std::numeric_limits<float>::infinity();
   const Kernels& kernels = active_kernels();
-  const std::size_t count = scores.size();
+  const std::size_t count = scores.size(), blocks = (count + kBlock - 1) / kBlock;
   const std::vector<float> relevance = relevances(scores);
-  const AlignedFloats units = directions(rows, count, stride);
+  const std::vector<float> inverse = inverse_lengths(rows, count, stride);
   const auto part = static_cast<float>(weight);
-  std::vector<float> worth(count), cosines(count), most(count, 0.0f), values(count);
+  std::vector<float> worth(count), most(count, kNever), values(count), bounds(blocks);
+  std::vector<std::size_t> seen(blocks, 0);  // how many of the chosen a block's values know of
   for (std::size_t i = 0; i < count; ++i) worth[i] = values[i] = part * relevance[i];
+  const auto block_of = [&](std::vector<float>& of, std::size_t b) {
+    return std::span(of).subspan(b * kBlock, std::min(kBlock, count - b * kBlock));
+  };
+  const auto largest = [&](std::size_t b) {
+    const auto block = block_of(values, b);
+    return *std::max_element(block.begin(), block.end());
+  };
+  for (std::size_t b = 0; b < blocks; ++b) bounds[b] = largest(b);
+
   Places chosen;
   k = std::min(k, count);
   chosen.reserve(k);
+  const auto update = [&](std::size_t b) {
+    const std::size_t first = b * kBlock, size = std::min(kBlock, count - first);
+    float dots[kBlock];
+    for (; seen[b] < chosen.size(); ++seen[b]) {
+      const std::uint32_t other = chosen[seen[b]];
+      kernels.scan(rows + other * stride, rows + first * stride, nullptr, size, stride, dots);
+      for (std::size_t i = 0; i < size; ++i) {
+        const float cosine = dots[i] * inverse[first + i] * inverse[other];
+        most[first + i] = most[first + i] < cosine ? cosine : most[first + i];
+      }
+    }
+    for (std::size_t i = first; i < first + size; ++i) values[i] = worth[i] - (1 - part) * most[i];
+    bounds[b] = largest(b);
+  };
   while (chosen.size() < k) {
     if (chosen.size() % kStepsPerCheck == kStepsPerCheck - 1) check_interrupt();
-    const std::uint32_t next = first_largest(values);
-    const bool is_first = chosen.empty();
+    std::size_t b = first_largest(bounds);
+    for (; seen[b] < chosen.size(); b = first_largest(bounds)) update(b);
+    const std::uint32_t next = static_cast<std::uint32_t>(b * kBlock) + first_largest(block_of(values, b));
     chosen.push_back(next);
-    worth[next] = -std::numeric_limits<float>::infinity();
-    kernels.scan(units.data() + next * stride, units.data(), nullptr, count, stride, cosines.data());
-    for (std::size_t i = 0; i < count; ++i) {
-      most[i] = is_first || cosines[i] > most[i] ? cosines[i] : most[i];  // the largest cosine to one that was chosen
-      values[i] = worth[i] - (1 - part) * most[i];
-    }
+    worth[next] = kNever;
+    for (std::size_t each = 0; chosen.size() == 1 && each < blocks; ++each) update(each);
   }
   return chosen;
 }
@@ -113,21 +135,19 @@ Places diversify_dpp(std::span<const float> scores, const float* rows, std::size
   const Kernels& kernels = active_kernels();
   const std::size_t count = scores.size();
   const std::vector<float> relevance = relevances(scores);
-  const AlignedFloats units = directions(rows, count, stride);
+  const std::vector<float> inverse = inverse_lengths(rows, count, stride);
   const double sharpness = theta / (2 * (1 - theta));
   k = std::min(k, count);
   // The quality factors out of the determinant: with C the Cholesky rows of S alone, candidate i adds
   // 2 a r_i + log(left_i), left_i = S_ii - |c_i|^2. So nothing overflows however sharp the relevance.
   std::vector<double> left(count, 1.0);
-  std::vector<float> cosines(count);
+  std::vector<float> dots(count);
   AlignedFloats factors(k * count, 0.0f);
   std::vector<unsigned char> is_chosen(count, 0);
   Places chosen;
   chosen.reserve(k);
   for (std::size_t i = 0; i < count; ++i) {
-    bool is_zero = true;
-    for (std::size_t d = 0; d < stride && is_zero; ++d) is_zero = units[i * stride + d] == 0;
-    if (is_zero) left[i] = 0.5;  // its cosine with itself counts 0, as with all others
+    if (inverse[i] == 0) left[i] = 0.5;  // its cosine with itself counts 0, as with all others
   }
   std::vector<double> gains(count);
   for (std::size_t i = 0; i < count; ++i) gains[i] = 2 * sharpness * double{relevance[i]};
@@ -148,9 +168,9 @@ Places diversify_dpp(std::span<const float> scores, const float* rows, std::size
     chosen.push_back(next);
     is_chosen[next] = 1;
     const auto root = static_cast<float>(std::sqrt(left[next]));
-    kernels.scan(units.data() + next * stride, units.data(), nullptr, count, stride, cosines.data());
+    kernels.scan(rows + next * stride, rows, nullptr, count, stride, dots.data());
     float* const factor = factors.data() + step * count;
-    for (std::size_t i = 0; i < count; ++i) factor[i] = (1 + cosines[i]) * 0.5f;
+    for (std::size_t i = 0; i < count; ++i) factor[i] = (1 + dots[i] * inverse[i] * inverse[next]) * 0.5f;
     for (std::size_t s = 0; s < step; ++s) {
       const float* const before = factors.data() + s * count;
       const float own = before[next];

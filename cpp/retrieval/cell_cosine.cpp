@@ -14,9 +14,9 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kNearest = 4;   // clusters visited first
-constexpr float kTiny = 1e-30f;       // of a centre's length, so that nothing is divided by zero
-constexpr std::size_t kWaiting = 64;  // rows that wait to be scored
+constexpr std::size_t kNearest = 4;     // clusters visited first
+constexpr float kLeastLength = 1e-30f;  // of a centre's length, so that nothing is divided by zero
+constexpr std::size_t kWaiting = 64;    // rows that wait to be scored
 
 // What a cosine in floats may be above the exact one: the inner product by n 2^-24 of both lengths, the norm by half of
 // that, the screened product by less.
@@ -29,7 +29,7 @@ std::vector<Row> by_angle(const Directory& directory, const float* query) {
   AlignedFloats dots(Directory::padded(directory.num_cells()));
   directory.multiply(query, 1, dots.data());
   const std::size_t clusters = directory.num_centres();
-  for (std::size_t j = 0; j < clusters; ++j) dots[j] /= std::max(directory.centres().norms[j], kTiny);
+  for (std::size_t j = 0; j < clusters; ++j) dots[j] /= std::max(directory.centres().norms[j], kLeastLength);
   const auto first = static_cast<std::ptrdiff_t>(std::min(kNearest, clusters));
   std::partial_sort(order.begin(), order.begin() + first, order.begin() + static_cast<std::ptrdiff_t>(clusters),
                     [&dots](Row a, Row b) { return dots[a] > dots[b]; });

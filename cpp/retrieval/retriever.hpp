@@ -119,7 +119,7 @@ class Retriever {
   CellIndex cells_;
   LaggingCodes lagging_;
   const std::uint64_t process_ = fork_generation();
-  std::mutex graph_mutex_;  // building, and taking from graph_dirty_
+  std::mutex graph_mutex_;  // building, and taking of the marks
   std::unique_ptr<Graph> graph_storage_;
   std::atomic<Graph*> graph_{nullptr};
   std::atomic<bool> graph_wanted_{false};  // set before the graph is built

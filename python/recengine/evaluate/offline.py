@@ -152,7 +152,7 @@ def evaluate_ratings(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, float]:
     Returns
     -------
     dict
-        "r2" is nan for fewer than two ratings, everything for none.
+        "r2" is nan for fewer than two ratings, everything for none; -inf where the ratings hardly vary.
 
     Raises
     ------
@@ -170,13 +170,14 @@ def evaluate_ratings(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, float]:
     sklearn = require("sklearn.metrics")
     if not len(truth):
         return dict.fromkeys(("mae", "mse", "rmse", "r2"), math.nan)
-    squared = float(sklearn.mean_squared_error(truth, predicted))
-    return {
-        "mae": float(sklearn.mean_absolute_error(truth, predicted)),
-        "mse": squared,
-        "rmse": math.sqrt(squared),
-        "r2": float(sklearn.r2_score(truth, predicted)) if len(truth) > 1 else math.nan,
-    }
+    with np.errstate(over="ignore"):  # of a truth that hardly varies, R^2 is -inf
+        squared = float(sklearn.mean_squared_error(truth, predicted))
+        return {
+            "mae": float(sklearn.mean_absolute_error(truth, predicted)),
+            "mse": squared,
+            "rmse": math.sqrt(squared),
+            "r2": float(sklearn.r2_score(truth, predicted)) if len(truth) > 1 else math.nan,
+        }
 
 
 def _columns(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
