@@ -37,6 +37,7 @@ std::int64_t int_of(py::handle number, const char* what) {
 
 }  // namespace
 
+std::string shown(py::handle object) { return text_of(py::repr(object)); }
 std::string shape_of(const py::array& array) { return text_of(array.attr("shape")); }
 
 Id to_id(py::handle object, const char* what) {
@@ -164,7 +165,7 @@ void IdColumn::take_sequence(py::handle object, const char* what) {
     offsets_.push_back(0);
     for (std::size_t k = 0; k < size; ++k) {
       if (!PyUnicode_Check(at(k).ptr())) {
-        throw py::type_error(message(what, " ids must all be str, not ", text_of(py::repr(at(k))), " at position ", k));
+        throw py::type_error(message(what, " ids must all be str, not ", shown(at(k)), " at position ", k));
       }
       bytes_ += utf8_of(at(k));
       offsets_.push_back(bytes_.size());
@@ -175,7 +176,7 @@ void IdColumn::take_sequence(py::handle object, const char* what) {
   ints_.reserve(size);
   for (std::size_t k = 0; k < size; ++k) {
     if (PyUnicode_Check(at(k).ptr())) {
-      throw py::type_error(message(what, " ids must all be int, not ", text_of(py::repr(at(k))), " at position ", k));
+      throw py::type_error(message(what, " ids must all be int, not ", shown(at(k)), " at position ", k));
     }
     ints_.push_back(int_of(at(k), what));
   }

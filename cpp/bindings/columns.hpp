@@ -58,6 +58,7 @@ class IdColumn {
 };
 
 // "(3, 64)"
+std::string shown(py::handle object);  // its repr
 std::string shape_of(const py::array& array);
 
 // A column of numbers as a contiguous array of T and of the given length; nothing for None.

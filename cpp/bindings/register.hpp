@@ -21,6 +21,8 @@ using EngineClass = pybind11::class_<Engine, EnginePtr>;
 
 void register_errors(pybind11::module_& module);
 void register_engine(pybind11::module_& module);
+void register_queries(EngineClass& engine_class);
+void register_stats(EngineClass& engine_class);
 void register_filters(pybind11::module_& module, EngineClass& engine);
 void register_explore(pybind11::module_& module, EngineClass& engine);
 void register_judge(pybind11::class_<ExploreOptions>& explore, EngineClass& engine);

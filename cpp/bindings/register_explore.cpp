@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/arrays.hpp"
 #include "bindings/columns.hpp"
 #include "bindings/options.hpp"
 #include "bindings/python_interrupt.hpp"
@@ -20,16 +21,8 @@ namespace recengine::bindings {
 namespace {
 
 using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using Integers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 using Shared = std::shared_ptr<const Decision>;
-
-template <class To, class Values>
-py::array_t<To> to_array(const Values& values) {
-  py::array_t<To> out(static_cast<py::ssize_t>(values.size()));
-  std::copy(values.begin(), values.end(), out.mutable_data());
-  return out;
-}
 
 ExploreOptions to_options(const std::string& policy, double parameter, const std::string& precision,
                           std::uint32_t samples, const std::string& diversity, double weight, std::size_t count,

@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "bindings/arrays.hpp"
 #include "bindings/columns.hpp"
 #include "bindings/python_interrupt.hpp"
 #include "bindings/register.hpp"
@@ -99,22 +100,10 @@ class Lists {
   std::vector<std::uint32_t> groups_, slate_;
 };
 
-py::array_t<double> to_array(const std::vector<double>& values) {
-  py::array_t<double> out(static_cast<py::ssize_t>(values.size()));
-  std::copy(values.begin(), values.end(), out.mutable_data());
-  return out;
-}
-
-py::array_t<double> to_rows(const std::vector<double>& values, std::size_t width) {
-  py::array_t<double> out({width == 0 ? 0 : values.size() / width, width});
-  std::copy(values.begin(), values.end(), out.mutable_data());
-  return out;
-}
-
 // Target, marginals, expected, ahead.
 py::tuple to_tuple(const Views& views, std::size_t width) {
-  return py::make_tuple(to_array(views.target), to_array(views.marginals), to_rows(views.expected, width),
-                        to_rows(views.ahead, width));
+  return py::make_tuple(to_array<double>(views.target), to_array<double>(views.marginals),
+                        to_rows<double>(views.expected, width), to_rows<double>(views.ahead, width));
 }
 
 // A limit per group, where there is one; what diversity does beside that comes before.
@@ -165,7 +154,7 @@ py::array_t<double> list_marginals(const ExploreOptions& options, const Array<st
   const Array<double> none(std::vector<py::ssize_t>{0, 0});
   const Lists lists(ends, scores, groups, none, slot_ends, slate, limit_of(options, groups));
   const std::vector<std::uint64_t> seeds = seeds_of(numbers, lists.size(), seed);
-  return to_array(released([&] {
+  return to_array<double>(released([&] {
     std::vector<double> all;
     for (std::size_t k = 0; k < lists.size(); ++k) {
       check_interrupt();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
 #include "kernels/kernels.hpp"
 #include "storage/aligned.hpp"
@@ -14,8 +15,6 @@ namespace recengine::bindings {
 namespace py = pybind11;
 
 namespace {
-
-using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
 // The rows of an array as kernels want them: aligned and padded.
 AlignedFloats padded_rows(const Floats& array) {

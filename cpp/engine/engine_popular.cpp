@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "engine/engine.hpp"
-#include "kernels/kernels.hpp"
 #include "retrieval/flat.hpp"
 
 namespace recengine {

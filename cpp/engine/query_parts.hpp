@@ -23,6 +23,14 @@ inline void sort_unique(std::vector<Row>& rows) {
   rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
 }
 
+// The rows that are excluded or scored by themselves, sorted.
+inline std::vector<Row> with_repeated(const QueryVector& query, const std::vector<Row>& excluded) {
+  std::vector<Row> rows = excluded;
+  rows.insert(rows.end(), query.repeated.begin(), query.repeated.end());
+  sort_unique(rows);
+  return rows;
+}
+
 // Sets `us` to the microseconds from construction to destruction.
 class Timer {
  public:

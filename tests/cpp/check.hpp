@@ -5,21 +5,32 @@
 #include <cstdio>
 #include <cstdlib>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define RECENGINE_SANITIZED 1
+#if defined(__SANITIZE_THREAD__)
+#define RECENGINE_THREAD_SANITIZED 1
+#elif defined(__SANITIZE_ADDRESS__)
+#define RECENGINE_ADDRESS_SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define RECENGINE_SANITIZED 1
+#if __has_feature(thread_sanitizer)
+#define RECENGINE_THREAD_SANITIZED 1
+#elif __has_feature(address_sanitizer)
+#define RECENGINE_ADDRESS_SANITIZED 1
 #endif
 #endif
 
 namespace recengine::check {
 
+// ThreadSanitizer looks at what threads share: checks that have one thread are left to the other builds.
+#ifdef RECENGINE_THREAD_SANITIZED
+inline constexpr bool kOnlyThreads = true;
+#else
+inline constexpr bool kOnlyThreads = false;
+#endif
+
 // Sanitizers make a program many times slower and are there for its accesses, not for its figures: they do with less.
-#ifdef RECENGINE_SANITIZED
+#ifdef RECENGINE_ADDRESS_SANITIZED
 inline constexpr bool kSanitized = true;
 #else
-inline constexpr bool kSanitized = false;
+inline constexpr bool kSanitized = kOnlyThreads;
 #endif
 
 [[noreturn]] inline void fail(const char* file, int line, const char* what) {

@@ -154,12 +154,12 @@ void test_mixed_load() {
   DurabilityOptions options;
   options.checkpoint_bytes = 30'000;
   const std::string path = folder.path.string();
+  constexpr int kRounds = check::kSanitized ? 25 : 60;
   std::uint64_t events = 0;
   std::vector<std::int64_t> users, items;
   {
     const auto engine = Engine::open(path, settings, options);
     std::atomic<bool> stop{false};
-    constexpr int kRounds = 60;
     std::vector<std::thread> threads;
     for (std::int64_t t = 0; t < 2; ++t) {
       threads.emplace_back([&, t] {
@@ -213,7 +213,7 @@ void test_mixed_load() {
   CHECK(recovered_users == users);
   CHECK(recovered_items == items);
   CHECK(engine->filter_names() == std::vector<std::string>{"f"});
-  CHECK(engine->sources().at("zero") == 20 * 60 - 1);
+  CHECK(engine->sources().at("zero") == 20 * kRounds - 1);
 }
 
 }  // namespace

@@ -504,6 +504,9 @@ void stress() {
 }  // namespace recengine
 
 int main() {
+  recengine::threads_build_it_too();
+  recengine::stress();
+  if (recengine::check::kOnlyThreads) return 0;
   recengine::links_change_in_place();
   recengine::options_are_checked();
   recengine::few_items();
@@ -511,7 +514,6 @@ int main() {
   recengine::lengths_do_not_break_it();
   recengine::biases_count();
   recengine::builds_are_reproducible();
-  recengine::threads_build_it_too();
   recengine::duplicates_stay_reachable();
   recengine::zero_rows_only();
   recengine::filters_find_what_matches();
@@ -519,5 +521,4 @@ int main() {
   recengine::removal_of_everything();
   recengine::drift_is_followed();
   recengine::small_moves_are_left_alone();
-  recengine::stress();
 }
