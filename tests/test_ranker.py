@@ -700,3 +700,23 @@ def test_time_that_runs_backwards() -> None:
     features = table(engine, 1, list(engine.items))
     assert np.all(np.isfinite(features))
     assert np.all(np.isfinite(engine.recommend(1, k=200).scores))
+
+
+def test_one_event_counts_at_most_eightfold() -> None:
+    rng = np.random.default_rng(7)
+    users, items = rng.integers(0, 40, 3000), rng.integers(0, 60, 3000)
+
+    def after(events: int, weight: float) -> tuple[object, object]:
+        """The ranker's weights before and after the last of so many events more, which has this weight."""
+        engine = Engine(dim=8, threads=1, maintenance=False)
+        engine.learn_many(users, items, timestamps=np.arange(3000) * 60.0)
+        for number in range(events - 1):
+            engine.learn_one(number % 40, number % 60, timestamp=2e5)
+        before = engine.ranker_weights()
+        engine.learn_one(1, 2, weight=weight, timestamp=2e5)
+        return before, engine.ranker_weights()
+
+    lessons = [events for events in range(1, 200) if len(set(map(str, after(events, 1.0)))) == 2]  # one in 64, or 4
+    assert lessons
+    for events in lessons[:3]:
+        assert after(events, 1e4) == after(events, 8.0) != after(events, 7.0)

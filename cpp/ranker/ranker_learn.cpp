@@ -20,8 +20,11 @@ constexpr std::uint64_t kOpeningEvery = 4;   // one in so many of the events tha
 constexpr std::uint64_t kOtherEvery = 64;    // and of the others. A multiple of the former. Of the first events more:
 constexpr std::uint64_t kFirstEvents = 512;  // all of so many, half of twice as many, and so on; but
 constexpr std::uint64_t kFewEvents = 1024;   // none of these, while most items are new and nothing holds
-constexpr Row kScanned = 2048;               // rows: of more, not all are looked at for one lesson
-constexpr std::size_t kDrawn = 512;          // but so many
+// Of a lesson. One that counts hundredfold would swell Adagrad's sums, which forget over some 10,000 lessons: what it
+// had moved would stay where it is.
+constexpr float kMostWeight = 8;
+constexpr Row kScanned = 2048;       // rows: of more, not all are looked at for one lesson
+constexpr std::size_t kDrawn = 512;  // but so many
 
 }  // namespace
 
@@ -107,8 +110,9 @@ void Ranker::learn(const Event& event) {
   kernels.exponentials(work.slopes.data(), 1, -highest, signals.stride());
   float total = 0;
   for (std::size_t j = 0; j < count; ++j) total += work.slopes[j] *= work.corrections[j];
-  for (std::size_t j = 0; j < count; ++j) work.slopes[j] *= event.weight / total;
-  work.slopes[0] -= event.weight;
+  const float weight = std::min(event.weight, kMostWeight);
+  for (std::size_t j = 0; j < count; ++j) work.slopes[j] *= weight / total;
+  work.slopes[0] -= weight;
   std::fill(work.slopes.begin() + static_cast<std::ptrdiff_t>(count), work.slopes.end(), 0.0f);
 
   work.gradient.resize(signals.count());

@@ -113,7 +113,10 @@ void live_with(Engine& engine) {
     explore.seed = 1;
     const Decision decision = engine.explore(user, query, explore);
     engine.impression(std::make_shared<const Decision>(decision), kLatest);
-    if (item.kind != IdKind::kNone) engine.learn_one(user, item, 1, 1, kLatest);
+    try {
+      if (item.kind != IdKind::kNone) engine.learn_one(user, item, 1, 1, kLatest);
+    } catch (const std::invalid_argument&) {  // more than the file's limits allow
+    }
   }
   engine.recommend_history(items.span(), query);
   for (const Impression& shown : engine.impressions().copy()) {
