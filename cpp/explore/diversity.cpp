@@ -6,6 +6,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "kernels/first_largest.hpp"
 #include "kernels/kernels.hpp"
 #include "storage/aligned.hpp"
 #include "storage/interrupt.hpp"
@@ -38,23 +39,6 @@ std::vector<float> inverse_lengths(const float* rows, std::size_t count, std::si
   active_kernels().square_norms(rows, count, stride, inverse.data());
   for (float& value : inverse) value = value > 0 ? 1 / std::sqrt(value) : 0.0f;
   return inverse;
-}
-
-// The lowest place of the largest value. In lanes, so that compilers compare several at once.
-std::uint32_t first_largest(std::span<const float> values) {
-  constexpr std::size_t kLanes = 16;
-  float lanes[kLanes];
-  for (float& lane : lanes) lane = -std::numeric_limits<float>::infinity();
-  std::size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      lanes[lane] = lanes[lane] < values[i + lane] ? values[i + lane] : lanes[lane];
-    }
-  }
-  for (; i < values.size(); ++i) lanes[0] = std::max(lanes[0], values[i]);
-  const float largest = *std::max_element(lanes, lanes + kLanes);
-  const auto found = std::find(values.begin(), values.end(), largest);
-  return static_cast<std::uint32_t>(found - values.begin());
 }
 
 }  // namespace

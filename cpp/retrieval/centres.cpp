@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
+#include "kernels/first_largest.hpp"
 #include "kernels/kernels.hpp"
 #include "storage/parallel.hpp"
 #include "storage/random.hpp"
@@ -11,19 +13,27 @@ namespace recengine {
 
 namespace {
 
-constexpr std::size_t kTile = 16;  // vectors that scan_many takes at once
+constexpr std::size_t kTile = 24;  // vectors whose scores are held at once
 constexpr int kIterations = 6;     // later ones hardly move anything
 
-// -|c|^2 / 2: added to the inner product it orders centres by distance.
-std::vector<float> penalties(const Centres& centres) {
-  std::vector<float> out;
-  out.reserve(centres.size());
-  for (const float norm : centres.norms) out.push_back(-norm * norm / 2);
-  return out;
-}
+// Centres side by side, a row for each dimension, so that one product of matrices compares them with many vectors.
+struct Columns {
+  explicit Columns(const Centres& centres);
 
-std::uint32_t highest(const float* scores, std::size_t count) {
-  return static_cast<std::uint32_t>(std::max_element(scores, scores + count) - scores);
+  std::size_t width;        // an odd number of cache lines: the rows of a strip do not share a set of the first cache
+  AlignedFloats values;     // stride x width
+  AlignedFloats penalties;  // -|c|^2 / 2: added to the inner product it orders centres by distance
+};
+
+Columns::Columns(const Centres& centres) : width((centres.size() + kRowPadding - 1) / kRowPadding * kRowPadding) {
+  if (width / kRowPadding % 2 == 0) width += kRowPadding;
+  values.assign(centres.stride * width, 0.0f);
+  penalties.assign(width, -std::numeric_limits<float>::infinity());
+  for (std::size_t j = 0; j < centres.size(); ++j) {
+    const float* const centre = centres.row(j);
+    for (std::size_t d = 0; d < centres.stride; ++d) values[d * width + j] = centre[d];
+    penalties[j] = -centres.norms[j] * centres.norms[j] / 2;
+  }
 }
 
 // Distinct vectors to start from, by a partial shuffle.
@@ -51,14 +61,17 @@ void Centres::replace(std::size_t j, const float* centre) {
 }
 
 void nearest_centres(const Centres& centres, const float* vectors, std::size_t count, std::uint32_t* nearest) {
-  const std::vector<float> penalty = penalties(centres);
-  const std::size_t k = centres.size();
-  std::vector<float> scores(kTile * k);
+  const Columns columns(centres);
+  const std::size_t width = columns.width;
+  AlignedFloats scores(kTile * width);
   for (std::size_t first = 0; first < count; first += kTile) {
     const std::size_t tile = std::min(kTile, count - first);
-    active_kernels().scan_many(vectors + first * centres.stride, tile, centres.rows.data(), penalty.data(), k,
-                               centres.stride, scores.data(), k);
-    for (std::size_t v = 0; v < tile; ++v) nearest[first + v] = highest(scores.data() + v * k, k);
+    for (std::size_t v = 0; v < tile; ++v) std::ranges::copy(columns.penalties, scores.data() + v * width);
+    active_kernels().multiply(vectors + first * centres.stride, centres.stride, 1, columns.values.data(),
+                              centres.stride, scores.data(), tile, width);
+    for (std::size_t v = 0; v < tile; ++v) {
+      nearest[first + v] = first_largest({scores.data() + v * width, centres.size()});
+    }
   }
 }
 

@@ -16,9 +16,9 @@ struct Scored {
   Score score;
   Row row;
 
-  // "Ranks before": higher score first, then lower row.
+  // "Ranks before": higher score first, then lower row. Without a branch: nobody can predict it.
   friend bool operator<(const Scored& a, const Scored& b) {
-    return a.score != b.score ? a.score > b.score : a.row < b.row;
+    return (a.score > b.score) | ((a.score == b.score) & (a.row < b.row));
   }
 };
 
@@ -37,25 +37,37 @@ class TopK {
     const Scored<Score> entry{score, row};
     if (heap_.size() < k_) {
       heap_.push_back(entry);
-      std::push_heap(heap_.begin(), heap_.end());
+      if (!full()) return;
+      std::make_heap(heap_.begin(), heap_.end());
     } else if (k_ > 0 && entry < heap_.front()) {
-      std::pop_heap(heap_.begin(), heap_.end());
-      heap_.back() = entry;
-      std::push_heap(heap_.begin(), heap_.end());
+      replace_front(entry);
+    } else {
+      return;
     }
-    if (heap_.size() == k_ && k_ > 0) threshold_ = heap_.front().score;
+    threshold_ = heap_.front().score;
   }
 
   // Best first. The heap is spent.
   std::vector<Scored<Score>> take_sorted() {
-    std::sort_heap(heap_.begin(), heap_.end());
+    std::sort(heap_.begin(), heap_.end());
     return std::move(heap_);
   }
 
  private:
+  // One way down, where std::pop_heap and std::push_heap would go down to a leaf and up again.
+  void replace_front(const Scored<Score>& entry) {
+    std::size_t hole = 0;
+    for (std::size_t child; (child = 2 * hole + 1) < k_; hole = child) {
+      if (child + 1 < k_) child += heap_[child] < heap_[child + 1];
+      if (!(entry < heap_[child])) break;
+      heap_[hole] = heap_[child];
+    }
+    heap_[hole] = entry;
+  }
+
   std::size_t k_;
   Score threshold_ = k_ > 0 ? -std::numeric_limits<Score>::infinity() : std::numeric_limits<Score>::infinity();
-  std::vector<Scored<Score>> heap_;  // a max-heap under "ranks before": its front is the entry that ranks last
+  std::vector<Scored<Score>> heap_;  // once full a max-heap under "ranks before": its front ranks last
 };
 
 }  // namespace recengine
