@@ -70,11 +70,12 @@ class Filter {
   // How many live items match, exactly on a table that rests. Free for a single set, else microseconds a million items.
   std::size_t count(const EmbeddingTable& items) const;
 
-  // The same for equal expressions of the same sets, while they do not change; others mostly have another.
+  // The same for equal expressions of the same sets, changed or not; others mostly have another.
   std::uint64_t identity() const {
     std::uint64_t mixed = 0;
     for (const auto& [op, set] : steps_) {
-      mixed = (mixed + reinterpret_cast<std::uintptr_t>(set) + static_cast<std::uint64_t>(op)) * 0x9E3779B97F4A7C15u;
+      const std::uint64_t term = (set == nullptr ? 0 : set->origin()) * 8 + static_cast<std::uint64_t>(op);
+      mixed = (mixed + term) * 0x9E3779B97F4A7C15u;
       mixed ^= mixed >> 32;
     }
     return mixed;

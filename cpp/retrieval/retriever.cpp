@@ -17,6 +17,7 @@ constexpr std::size_t kSmall = 2048;         // rows: below, a scan in fp32 is a
 constexpr std::uint64_t kTimed = 16;         // one query by cells in so many is timed
 constexpr std::uint64_t kTimedFiltered = 4;  // the same of those with a filter, each of which has a time of its own
 constexpr float kBelief = 0.98f;             // of a filter's slowness, after another query that avoided it
+constexpr float kFastest = -0.98f;           // slowness, of cells that hold all that a filter leaves
 constexpr std::uint64_t kSampled = 64;       // one uncertified answer in so many is compared with the exact one
 constexpr float kGatherNs = 20;              // a row that is scored by itself
 constexpr float kScanNs = 4;                 // a row of a scan in fp32
@@ -76,7 +77,7 @@ Way Retriever::choose(const Selection& selection, const std::vector<Row>* among,
   if (items_.count() < kSmall || is_restless()) return Way::kFlat;
   if (selection.filter == nullptr) return Way::kCells;
   const FilteredCost cost = cost_by_cells(*selection.filter);
-  const float by_cells = cost.expected * (1 + cost.slowness->load(std::memory_order_relaxed));
+  const float by_cells = cost.expected * (1 + cost.slowness.load(std::memory_order_relaxed));
   return cost.matching * kGatherNs < by_cells ? Way::kGather : Way::kCells;
 }
 
@@ -86,8 +87,18 @@ Retriever::FilteredCost Retriever::cost_by_cells(const Filter& filter) const {
   const auto rows = static_cast<float>(items_.size());
   const auto matching = static_cast<float>(std::max<std::size_t>(filter.count(items_), 1));
   const float timed = cells_ns_.load(std::memory_order_relaxed);
-  return {matching, (timed > 0 ? timed : kDefaultCellsNs) * std::sqrt(rows / matching),
-          &slowness_[filter.identity() % kRemembered]};
+  return {matching, (timed > 0 ? timed : kDefaultCellsNs) * std::sqrt(rows / matching), slowness_of(filter)};
+}
+
+// Relaxed: what one filter's query finds of another's costs time at worst.
+std::atomic<float>& Retriever::slowness_of(const Filter& filter) const {
+  const std::uint64_t identity = filter.identity();
+  Experience& experience = experience_[identity % kRemembered];
+  if (experience.filter.load(std::memory_order_relaxed) != identity) {
+    experience.filter.store(identity, std::memory_order_relaxed);
+    experience.slowness.store(kUntried, std::memory_order_relaxed);
+  }
+  return experience.slowness;
 }
 
 // Coding what is marked would take half as long as a scan in fp32, and more may be marked by then.
@@ -110,7 +121,7 @@ RetrievalReport Retriever::search(const float* query, const Selection& selection
         report.search.scored = selection.filter == nullptr ? items_.size() : selection.filter->count(items_);
         if (options.way == Way::kAuto && selection.filter != nullptr) {
           // Believed less with every query that it turns away from cells, so that they are tried again.
-          std::atomic<float>& slowness = slowness_[selection.filter->identity() % kRemembered];
+          std::atomic<float>& slowness = slowness_of(*selection.filter);
           const float believed = slowness.load(std::memory_order_relaxed);
           if (believed > 0.01f) slowness.store(believed * kBelief, std::memory_order_relaxed);
         }
@@ -208,11 +219,15 @@ bool Retriever::is_learned_fast() {
 
 void Retriever::search_cells(const float* query, const Selection& selection, std::size_t most, TopK<float>& top,
                              SearchReport& report) {
-  const bool timed =
-      most == CellIndex::kAllCells &&
-      queries_.fetch_add(1, std::memory_order_relaxed) % (selection.filter == nullptr ? kTimed : kTimedFiltered) == 0;
-  if (timed) return search_cells_timed(query, selection, top, report);
+  if (most == CellIndex::kAllCells && is_timed(selection)) return search_cells_timed(query, selection, top, report);
   report = cells_.search(query, selection, most, top);
+}
+
+bool Retriever::is_timed(const Selection& selection) {
+  const std::uint64_t number = queries_.fetch_add(1, std::memory_order_relaxed);
+  if (selection.filter == nullptr) return number % kTimed == 0;
+  return number % kTimedFiltered == 0 ||
+         cost_by_cells(*selection.filter).slowness.load(std::memory_order_relaxed) == kUntried;
 }
 
 // Racing queries may lose a figure: another comes.
@@ -229,8 +244,9 @@ void Retriever::search_cells_timed(const float* query, const Selection& selectio
   const FilteredCost cost = cost_by_cells(*selection.filter);
   // However long it took: a query that was interrupted must not turn the next ones away by itself.
   const float most = 2 * cost.matching * kGatherNs / cost.expected;
-  const float old = cost.slowness->load(std::memory_order_relaxed);
-  cost.slowness->store(old + (std::clamp(ns / cost.expected - 1, 0.0f, most) - old) / 4, std::memory_order_relaxed);
+  const float seen = std::clamp(ns / cost.expected - 1, kFastest, most);
+  const float old = cost.slowness.load(std::memory_order_relaxed);
+  cost.slowness.store(old == kUntried ? seen : old + (seen - old) / 4, std::memory_order_relaxed);
 }
 
 static_assert(kBatch <= CellIndex::kTogether);

@@ -97,11 +97,13 @@ class Retriever {
   struct FilteredCost {
     float matching;  // rows
     float expected;  // ns
-    std::atomic<float>* slowness;
+    std::atomic<float>& slowness;
   };
+  std::atomic<float>& slowness_of(const Filter& filter) const;
   FilteredCost cost_by_cells(const Filter& filter) const;
   void search_cells(const float* query, const Selection& selection, std::size_t most, TopK<float>& top,
                     SearchReport& report);
+  bool is_timed(const Selection& selection);
   void search_cells_timed(const float* query, const Selection& selection, TopK<float>& top, SearchReport& report);
   void search_restless(const float* query, const Selection& selection, TopK<float>& top, SearchReport& report);
   void rest_lagging();
@@ -135,9 +137,16 @@ class Retriever {
   std::atomic<std::uint64_t> paced_steps_{0};  // and how many there were
   std::atomic<bool> fast_{false};
   std::atomic<float> cells_ns_{0};  // a query by cells without a filter, lately; 0: none yet
-  // By a filter's identity: 1 + this is its slowness by cells. A filter that goes against the scores has a large one.
-  static constexpr std::size_t kRemembered = 64;
-  mutable std::array<std::atomic<float>, kRemembered> slowness_{};
+  // What became of a filter's queries by cells: they take 1 + slowness of the time that is expected. Those of a filter
+  // that goes against the scores are slow, of one that goes with them fast. Of one that was not tried a quarter is
+  // hoped for. Two filters in one place forget each other.
+  static constexpr std::size_t kRemembered = 1024;
+  static constexpr float kUntried = -0.75f;
+  struct Experience {
+    std::atomic<std::uint64_t> filter{0};  // its identity
+    std::atomic<float> slowness{kUntried};
+  };
+  mutable std::array<Experience, kRemembered> experience_;
   std::atomic<std::uint64_t> uncertified_{0}, samples_{0};
   std::atomic<double> recalls_{0};
 };

@@ -1,5 +1,6 @@
 #include "storage/bitmap.hpp"
 
+#include <atomic>
 #include <bit>
 #include <iterator>
 
@@ -11,6 +12,11 @@ namespace {
 // most eight times as large as the list of its rows, and lists stay so short that a change copies them in microseconds.
 constexpr std::size_t kDense = 16;
 constexpr std::size_t kSparse = 8;
+
+std::uint64_t new_origin() {
+  static std::atomic<std::uint64_t> next{1};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
 
 #if defined(__x86_64__)
 // The x86-64 baseline has no instruction for it, and a loop of shifts takes eight times as long.
@@ -33,7 +39,7 @@ std::size_t count_bits(const std::uint64_t* words, std::size_t count) {
   return bits;
 }
 
-Bitmap::Bitmap(std::vector<Row> rows) {
+Bitmap::Bitmap(std::vector<Row> rows) : origin_(new_origin()) {
   std::sort(rows.begin(), rows.end());
   rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
   take_rows(std::move(rows));
@@ -92,6 +98,7 @@ Bitmap Bitmap::changed(std::span<const Row> add, std::span<const Row> remove) co
   rows.reserve(out.size_);
   out.for_each([&rows](Row row) { rows.push_back(row); });
   Bitmap list;
+  list.origin_ = origin_;
   list.take_rows(std::move(rows));
   return list;
 }
@@ -104,6 +111,7 @@ Bitmap Bitmap::changed_rows(std::span<const Row> add, std::span<const Row> remov
   rows.reserve(more.size());
   std::set_difference(more.begin(), more.end(), remove.begin(), remove.end(), std::back_inserter(rows));
   Bitmap out;
+  out.origin_ = origin_;
   out.take_rows(std::move(rows));
   return out;
 }

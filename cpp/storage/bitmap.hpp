@@ -32,6 +32,9 @@ class Bitmap {
   Bitmap() = default;
   explicit Bitmap(std::vector<Row> rows);  // in any order, repeats allowed
 
+  // Of its own for each set that is made of rows; changed ones keep it.
+  std::uint64_t origin() const { return origin_; }
+
   // This set with some rows more, then some fewer. REQUIRES: both ascending.
   Bitmap changed(std::span<const Row> add, std::span<const Row> remove) const;
 
@@ -71,6 +74,7 @@ class Bitmap {
   void take_rows(std::vector<Row> rows);  // REQUIRES: ascending, distinct
   Bitmap changed_rows(std::span<const Row> add, std::span<const Row> remove) const;
 
+  std::uint64_t origin_ = 0;
   // One of the two is empty.
   std::vector<Row> rows_;
   std::vector<SharedPage> pages_;  // null: no row

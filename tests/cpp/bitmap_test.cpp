@@ -68,6 +68,7 @@ void random_changes_match_a_model() {
       for (const Row row : remove) model.erase(row);
       agree(set, model);
       agree(before, model_before);  // sets never change
+      CHECK(set.origin() == before.origin() && set.origin() != Bitmap(rows).origin());
       for (const Row row : some_rows(random, 50, 0, universe + 9000)) CHECK(set.contains(row) == model.contains(row));
     }
   }
