@@ -45,9 +45,9 @@ Reflector make_reflector(std::vector<double>& v) {
 // The QL steps on a tridiagonal matrix: `values` its diagonal, off[i] beside values[i] and values[i + 1]. Turns rows of
 // `vectors` along.
 void diagonalise(std::vector<double>& values, std::vector<double>& off, std::vector<double>& vectors, std::size_t n) {
-  constexpr int kMost = 60;  // rounds for one eigenvalue; two are usual
+  constexpr int kMostRounds = 60;  // rounds for one eigenvalue; two are usual
   for (std::size_t first = 0; first < n; ++first) {
-    for (int round = 0; round < kMost; ++round) {
+    for (int round = 0; round < kMostRounds; ++round) {
       std::size_t last = first;  // of the block that begins here and is not split yet
       while (last + 1 < n && std::abs(off[last]) > std::numeric_limits<double>::epsilon() *
                                                        (std::abs(values[last]) + std::abs(values[last + 1]))) {
