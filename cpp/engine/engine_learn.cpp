@@ -7,7 +7,6 @@
 #include <optional>
 #include <stdexcept>
 #include <system_error>
-#include <thread>
 
 #include "engine/engine.hpp"
 #include "engine/event_record.hpp"

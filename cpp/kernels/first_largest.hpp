@@ -8,7 +8,7 @@
 namespace recengine {
 
 // The lowest place of the largest value; 0 where none is above -infinity. In lanes, so that compilers compare several
-// at once: over the few thousand scores of centres this takes a tenth of std::max_element's time.
+// at once.
 inline std::uint32_t first_largest(std::span<const float> values) {
   constexpr std::size_t kLanes = 16;
   float lanes[kLanes];

@@ -74,6 +74,7 @@ class Filter {
   std::uint64_t identity() const {
     std::uint64_t mixed = 0;
     for (const auto& [op, set] : steps_) {
+      // 8: no less than there are ops.
       const std::uint64_t term = (set == nullptr ? 0 : set->origin()) * 8 + static_cast<std::uint64_t>(op);
       mixed = (mixed + term) * 0x9E3779B97F4A7C15u;
       mixed ^= mixed >> 32;

@@ -226,8 +226,7 @@ void Retriever::search_cells(const float* query, const Selection& selection, std
 bool Retriever::is_timed(const Selection& selection) {
   const std::uint64_t number = queries_.fetch_add(1, std::memory_order_relaxed);
   if (selection.filter == nullptr) return number % kTimed == 0;
-  return number % kTimedFiltered == 0 ||
-         cost_by_cells(*selection.filter).slowness.load(std::memory_order_relaxed) == kUntried;
+  return number % kTimedFiltered == 0 || slowness_of(*selection.filter).load(std::memory_order_relaxed) == kUntried;
 }
 
 // Racing queries may lose a figure: another comes.

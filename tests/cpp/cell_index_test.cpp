@@ -13,6 +13,7 @@
 
 #include "check.hpp"
 #include "made_table.hpp"
+#include "retrieval/centres.hpp"
 #include "retrieval/flat.hpp"
 
 namespace recengine {
@@ -246,11 +247,42 @@ void stress(Storage storage, int rounds) {
   table.check_many(16, 10);
 }
 
+// Against the definition, in doubles; of equally near centres any will do, but for rounding.
+void finds_the_nearest_centre() {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  for (const std::size_t count : {1u, 2u, 15u, 16u, 17u, 32u, 33u, 300u}) {
+    constexpr std::size_t kStride = 16, kVectors = 75;
+    Centres centres{kStride, {}, {}};
+    AlignedFloats vectors(kVectors * kStride), centre(kStride);
+    for (float& value : vectors) value = normal(random);
+    for (std::size_t j = 0; j < count; ++j) {
+      for (float& value : centre) value = normal(random);
+      centres.push(centre.data());
+    }
+    const auto square_distance = [&](std::size_t v, std::size_t j) {
+      double sum = 0;
+      for (std::size_t d = 0; d < kStride; ++d) {
+        const double gap = double{vectors[v * kStride + d]} - double{centres.row(j)[d]};
+        sum += gap * gap;
+      }
+      return sum;
+    };
+    std::vector<std::uint32_t> nearest(kVectors);
+    nearest_centres(centres, vectors.data(), kVectors, nearest.data());
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      CHECK(nearest[v] < count);
+      for (std::size_t j = 0; j < count; ++j) CHECK(square_distance(v, nearest[v]) <= square_distance(v, j) + 1e-4);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace recengine
 
 int main() {
   using namespace recengine;
+  finds_the_nearest_centre();
   equals_the_scan();
   if (!check::kSanitized) equals_the_scan_of_large_tables();
   stays_exact_through_change();
